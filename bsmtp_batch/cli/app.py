@@ -1,0 +1,82 @@
+"""The command line: a table of commands, each imported when it is the one that was asked for.
+
+:func:`run` turns whatever a command raises into the exit codes of the public contract and one clear message.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from typing import Any
+
+import typer
+
+from bsmtp_batch.cli.common import complain
+from bsmtp_batch.errors import Problem
+
+COMMANDS = {
+    "deliver": "bsmtp_batch.cli.deliver",
+    "route": "bsmtp_batch.cli.route",
+    "seal": "bsmtp_batch.cli.seal",
+    "show": "bsmtp_batch.cli.show",
+    "verify": "bsmtp_batch.cli.verify",
+    "push": "bsmtp_batch.cli.push",
+    "pull": "bsmtp_batch.cli.pull",
+    "receive": "bsmtp_batch.cli.receive",
+    "import": "bsmtp_batch.cli.import_",
+    "expire": "bsmtp_batch.cli.expire",
+    "status": "bsmtp_batch.cli.status",
+    "demo": "bsmtp_batch.cli.demo",
+}
+"""The module of each command: its ``register(app)`` adds the command (and its options) to the application."""
+
+
+def build(names: list[str]) -> typer.Typer:
+    """The application with the commands ``names`` only: one start pays for one command's imports."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        help="Mail for sites that are not always online: batches of SMTP, kept, carried and replayed.",
+    )
+
+    @app.callback()
+    def main(version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version.")) -> None:
+        if version:
+            from bsmtp_batch import __version__
+
+            typer.echo(f"bsmtp-batch {__version__}")
+            raise typer.Exit()
+
+    for name in names:
+        importlib.import_module(COMMANDS[name]).register(app)
+    return app
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Carry out the command line ``argv`` (without the program's name) and return the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    named = [a for a in arguments[:1] if a in COMMANDS]
+    app = build(named or list(COMMANDS))
+    try:
+        result: Any = app(args=arguments, prog_name="bsmtp-batch", standalone_mode=False)
+    except Problem as problem:
+        complain(f"bsmtp-batch: {problem}")
+        return problem.code
+    except typer.Exit as leave:
+        return leave.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        complain("bsmtp-batch: interrupted. What was durable stays so. Next: run the same command again")
+        return 75
+    except typer.BadParameter.__mro__[2] as usage:
+        usage.show()  # type: ignore[attr-defined]  # typer carries its own copy of click and does not export this class
+        return 64
+    except BrokenPipeError:
+        return 75
+    except Exception:
+        traceback.print_exc()
+        complain("bsmtp-batch: this is a bug. Mail in the spool stays there. Next: please report the lines above")
+        return 70
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,101 @@
+"""What every command shares: the two options that say where the spool is, output for people and for programs, help.
+
+A command is one function in one file of this package. It takes its options through the annotated types below, raises
+:class:`bsmtp_batch.errors.Problem` for whatever an operator has to know, and returns its exit code (``None`` is 0).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bsmtp_batch.config import Settings
+
+Config = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        envvar="BSMTP_BATCH_CONFIG",
+        help="Settings; without it /etc/bsmtp-batch/bsmtp-batch.toml where that exists.",
+    ),
+]
+Spool = Annotated[
+    str | None,
+    typer.Option(
+        "--spool",
+        metavar="DIR",
+        envvar="BSMTP_BATCH_SPOOL",
+        help="The spool; enough by itself, no settings needed.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line, for programs.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and change nothing.")]
+
+EXIT_CODES = {
+    0: "done, also when there was nothing to do",
+    64: "the command line makes no sense",
+    65: "something was set aside as bad; the rest was done",
+    70: "a bug in bsmtp-batch; nothing is lost",
+    75: "something is left for later: run the same command again",
+    78: "the configuration, or the spool it names, cannot be used",
+}
+
+
+def epilog(example: str, codes: dict[int, str] | None = None) -> str:
+    """The last part of a command's help: its exit codes and an example.
+
+    ``codes`` are words that replace or add to the common table, for commands that mean something of their own.
+    """
+    table = "\n\n".join(f"  {code:>2}  {text}" for code, text in sorted((EXIT_CODES | (codes or {})).items()))
+    return f"Exit codes:\n\n{table}\n\nExample:\n\n  {example}"
+
+
+def settings(config: str | None, spool: str | None) -> Settings:
+    """The validated settings that ``--config`` and ``--spool`` name (``errors.Setting`` when they cannot be used)."""
+    from bsmtp_batch.config import load
+
+    return load(config, spool=spool)
+
+
+def become_owner(directory: str) -> None:
+    """Run on as the owner of the spool when started by root.
+
+    The MTA hands mail in as that user, and one user id has to write the whole spool: a directory or a batch that root made
+    could be neither read nor cleared by ``deliver``.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
+        found = os.stat(directory)
+    except FileNotFoundError:
+        return
+    if found.st_uid != 0:
+        os.setgroups([])
+        os.setgid(found.st_gid)
+        os.setuid(found.st_uid)
+
+
+def print_json(rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object per line to standard output, in order, each as soon as it is known."""
+    for row in rows:
+        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+
+def printable(text: bytes | str) -> str:
+    """``text`` with everything a terminal might act on written as an escape; bytes that are no UTF-8 as ``\\xNN``."""
+    decoded = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)
+
+
+def complain(line: str) -> None:
+    """Write one line to standard error."""
+    sys.stderr.write(line + "\n")
