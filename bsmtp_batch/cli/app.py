@@ -55,28 +55,37 @@ def build(names: list[str]) -> typer.Typer:
     return app
 
 
+# typer carries its own copy of click and exports only this leaf of its family of usage errors.
+_COMMAND_LINE_ERRORS: tuple[type[Exception], ...] = tuple(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
+)
+
+
 def run(argv: list[str] | None = None) -> int:
     """Carry out the command line ``argv`` (without the program's name) and return the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     named = [a for a in arguments[:1] if a in COMMANDS]
-    app = build(named or list(COMMANDS))
     try:
+        app = build(named or list(COMMANDS))
         result: Any = app(args=arguments, prog_name="bsmtp-batch", standalone_mode=False)
-    except Problem as problem:
-        complain(f"bsmtp-batch: {problem}")
-        return problem.code
-    except typer.Exit as leave:
-        return leave.exit_code
-    except (typer.Abort, KeyboardInterrupt):
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where everything becomes an exit code
+        return _exit_code(error)
+    return result if isinstance(result, int) else 0
+
+
+def _exit_code(error: BaseException) -> int:
+    """Tell the user what ``error`` means and return the exit code that says the same to a program."""
+    if isinstance(error, typer.Exit):
+        return int(error.exit_code)
+    if isinstance(error, Problem):
+        complain(f"bsmtp-batch: {error}")
+        return error.code
+    if isinstance(error, _COMMAND_LINE_ERRORS):
+        complain(f"bsmtp-batch: {error.format_message()}. Nothing was changed. Next: see bsmtp-batch --help")  # type: ignore[attr-defined]  # as above
+        return 64
+    if isinstance(error, typer.Abort | KeyboardInterrupt | BrokenPipeError):
         complain("bsmtp-batch: interrupted. What was durable stays so. Next: run the same command again")
         return 75
-    except typer.BadParameter.__mro__[2] as usage:
-        usage.show()  # type: ignore[attr-defined]  # typer carries its own copy of click and does not export this class
-        return 64
-    except BrokenPipeError:
-        return 75
-    except Exception:
-        traceback.print_exc()
-        complain("bsmtp-batch: this is a bug. Mail in the spool stays there. Next: please report the lines above")
-        return 70
-    return result if isinstance(result, int) else 0
+    traceback.print_exception(error)
+    complain("bsmtp-batch: this is a bug. Mail in the spool stays there. Next: please report the lines above")
+    return 70

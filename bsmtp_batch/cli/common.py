@@ -68,8 +68,8 @@ def settings(config: str | None, spool: str | None) -> Settings:
 def become_owner(directory: str) -> None:
     """Run on as the owner of the spool when started by root.
 
-    The MTA hands mail in as that user, and one user id has to write the whole spool: a directory or a batch that root made
-    could be neither read nor cleared by ``deliver``.
+    The MTA hands mail in as that user, and one user id has to write the whole spool: a directory or a batch that
+    root made could be neither read nor cleared by ``deliver``.
     """
     if os.geteuid() != 0:
         return

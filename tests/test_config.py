@@ -1,0 +1,80 @@
+"""Settings: a wrong line must be named by its place, and every wrong line in one run."""
+
+from __future__ import annotations
+
+import pytest
+
+from bsmtp_batch.config import Settings, load
+from bsmtp_batch.errors import Setting
+
+
+def written(tmp_path, text):
+    path = tmp_path / "bsmtp-batch.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_spool_alone_is_enough(tmp_path):
+    found = load(None, spool=str(tmp_path))
+
+    assert found.node.spool == str(tmp_path)
+    assert found.node.name
+    assert found.route("anything.example").seal_age == 300
+
+
+def test_units_are_read_as_people_write_them(tmp_path):
+    path = written(tmp_path, '[route."example.org"]\nseal_age = "15m"\nseal_size = "20M"\nkeep = "1w"\n')
+
+    route = load(path).route("example.org")
+
+    assert (route.seal_age, route.seal_size, route.keep) == (900, 20_000_000, 604_800)
+
+
+def test_every_fault_is_named_at_once_with_its_line_and_column(tmp_path):
+    path = written(
+        tmp_path,
+        '[node]\nname = "no spaces allowed"\n\n[route."example.org"]\n  seal_agge = 5\nseal_count = "many"\n'
+        '[import]\non_reject = "drop"\n',
+    )
+
+    with pytest.raises(Setting) as caught:
+        load(path)
+
+    text = str(caught.value)
+    assert f"{path}:2:1: node.name" in text
+    assert f"{path}:5:3: route.example.org.seal_agge: there is no such setting; did you mean seal_age?" in text
+    assert f"{path}:6:1: route.example.org.seal_count" in text
+    assert f"{path}:8:1: import.on_reject" in text
+    assert caught.value.code == 78
+
+
+def test_broken_toml_names_its_place(tmp_path):
+    path = written(tmp_path, "[node]\nname = \n")
+
+    with pytest.raises(Setting, match=r"bsmtp-batch\.toml:2:8"):
+        load(path)
+
+
+def test_a_missing_file_is_a_setting_problem_and_no_traceback(tmp_path):
+    with pytest.raises(Setting, match="cannot read the settings"):
+        load(str(tmp_path / "nothing.toml"))
+
+
+def test_a_peer_and_an_import_target_are_kept_as_written(tmp_path):
+    path = written(
+        tmp_path,
+        '[peer.hub]\nurl = "dir:/media/stick"\n[import]\nto = "smtp://[::1]:25"\nlocal_domains = ["Example.ORG"]\n',
+    )
+
+    found = load(path)
+
+    peer = found.peer("hub")
+    assert peer is not None
+    assert peer.url == "dir:/media/stick"
+    assert found.imports.local_domains == ["example.org"]
+    assert found.peer("nobody") is None
+
+
+def test_settings_cannot_be_changed_after_they_were_checked():
+    with pytest.raises(Exception, match="frozen"):
+        Settings().node.name = "other"
