@@ -17,9 +17,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from bsmtp_batch.config_place import place_of
 from bsmtp_batch.errors import Setting
+from bsmtp_batch.spool.names import DEFAULT_SPOOL, Limits
 
 DEFAULT_FILE = "/etc/bsmtp-batch/bsmtp-batch.toml"
-DEFAULT_SPOOL = "/var/spool/bsmtp-batch"
+_LIMITS = Limits()  # what holds for a route that the file does not speak of, and for `deliver` without a limits file
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SIZES = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
@@ -103,17 +104,19 @@ class Route(_Section):
     dialect: Literal["esmtp", "classic"] = Field(
         default="esmtp", description="`classic` writes no ESMTP parameter at all."
     )
-    max_size: Octets = Field(default=0, description="Largest message taken (0: no limit but the MTA's).")
+    max_size: Octets = Field(default=_LIMITS.max_size, description="Largest message taken (0: no limit but the MTA's).")
     min_free: Octets = Field(
-        default=16_000_000, description="Mail stays with the MTA when less space than this is free."
+        default=_LIMITS.min_free, description="Mail stays with the MTA when less space than this is free."
     )
     min_inodes: int = Field(
-        default=1000, ge=0, description="Mail stays with the MTA when fewer inodes than this are free."
+        default=_LIMITS.min_inodes, ge=0, description="Mail stays with the MTA when fewer inodes than this are free."
     )
     nul: Literal["remove", "refuse"] = Field(default="remove", description="What becomes of NUL octets in a message.")
-    deadline: Seconds = Field(default=300, gt=0, description="Time one hand-in may take before it is put off.")
+    deadline: Seconds = Field(
+        default=_LIMITS.deadline, gt=0, description="Time one hand-in may take before it is put off."
+    )
     null_sender: Line = Field(
-        default="", description="A further spelling of the null sender that the MTA is known to write."
+        default=_LIMITS.null_sender, description="A further spelling of the null sender that the MTA is known to write."
     )
 
 

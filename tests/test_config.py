@@ -6,6 +6,7 @@ import pytest
 
 from bsmtp_batch.config import Settings, load
 from bsmtp_batch.errors import Setting
+from bsmtp_batch.spool.names import Limits
 
 
 def written(tmp_path, text):
@@ -78,3 +79,12 @@ def test_a_peer_and_an_import_target_are_kept_as_written(tmp_path):
 def test_settings_cannot_be_changed_after_they_were_checked():
     with pytest.raises(Exception, match="frozen"):
         Settings().node.name = "other"
+
+
+def test_a_route_that_no_file_speaks_of_has_the_limits_that_deliver_assumes():
+    limits = Limits()
+    route = Settings().route("example.org")
+
+    assert {name: getattr(route, name) for name in limits.__slots__} == {
+        name: getattr(limits, name) for name in limits.__slots__
+    }

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "ledger": {"ledger", "errors"},
     "edge": {"edge", "wire", "errors"},
     "deliver": {"deliver", "wire", "spool"},
-    "config": {"config", "config_place", "errors"},
+    "config": {"config", "config_place", "errors", "spool"},
     "config_place": set(),
     "errors": set(),
     "": set(),
