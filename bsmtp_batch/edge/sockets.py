@@ -1,0 +1,73 @@
+"""Connections as one small thing: octets out, octets in, each with the time it may take.
+
+:class:`Channel` is what the importer's targets talk through, whether a socket or a child's pipes
+(:mod:`bsmtp_batch.edge.process`) lie behind it.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Protocol
+
+CHUNK = 65536
+
+
+class Channel(Protocol):
+    """A two-way stream of octets. Every method raises ``OSError`` when the far side is gone, ``TimeoutError`` (one of
+    them) when the time is over."""
+
+    def send(self, data: bytes | memoryview, seconds: float) -> None:
+        """Hand over all of ``data`` within ``seconds``."""
+
+    def receive(self, seconds: float) -> bytes:
+        """The octets that arrive next, at least one, within ``seconds``; ``b""`` when the far side has ended."""
+
+    def close(self) -> None:
+        """Let go of the connection; never raises."""
+
+
+class SocketChannel:
+    """A :class:`Channel` on a connected stream socket, which it owns."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+
+    def send(self, data: bytes | memoryview, seconds: float) -> None:
+        """See :class:`Channel`."""
+        self._socket.settimeout(seconds)
+        self._socket.sendall(data)
+
+    def receive(self, seconds: float) -> bytes:
+        """See :class:`Channel`."""
+        self._socket.settimeout(seconds)
+        return self._socket.recv(CHUNK)
+
+    def close(self) -> None:
+        """See :class:`Channel`."""
+        self._socket.close()
+
+
+def connect_tcp(host: str, port: int, seconds: float) -> SocketChannel:
+    """A connection to ``host`` (a name or an address without brackets), trying each of its addresses.
+
+    Raises ``OSError``. Small writes leave at once: a client that waits for an answer has nothing to add to them.
+    """
+    connected = socket.create_connection((host, port), timeout=seconds)
+    try:
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        connected.close()
+        raise
+    return SocketChannel(connected)
+
+
+def connect_unix(path: str, seconds: float) -> SocketChannel:
+    """A connection to the Unix socket ``path``. Raises ``OSError``, also for a path longer than the system takes."""
+    unconnected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        unconnected.settimeout(seconds)
+        unconnected.connect(path)
+    except BaseException:
+        unconnected.close()
+        raise
+    return SocketChannel(unconnected)
