@@ -1,0 +1,125 @@
+"""A box: one mail server's own view of this machine, with nothing installed and nothing left behind.
+
+Linux namespaces do the work. The box sees the machine's files, the unpacked packages of its server on top, and its own
+accounts, devices and network; whatever is written lands in memory. Its first process ends when the test process does,
+and with it everything that runs in the box, its mounts and its network.
+
+The virtual environment of the test run is /opt/bsmtp-batch in every box, where the files in ``contrib/`` say it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bsmtp_batch
+from support.debian import Unavailable, root
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+HOME = "/opt/bsmtp-batch"
+SPOOL = "/var/spool/bsmtp-batch"
+OWNER = "bsmtp-batch"
+PROGRAM = f"{HOME}/bin/bsmtp-batch"
+NAMESPACES = ["--mount", "--uts", "--net", "--pid"]
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "HOME": "/",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+
+class Box:
+    """A view with the packages ``sets`` (of :data:`support.debian.SETS`) and the ``accounts`` NAME -> home directory.
+
+    ``hosts`` are names that mean 127.0.0.1 in it. Raises :class:`support.debian.Unavailable` where a set cannot be had
+    or the machine does not let this user make namespaces.
+    """
+
+    def __init__(self, *sets: str, accounts: Mapping[str, str], hosts: Sequence[str] = (), name: str = "hub.example"):
+        if os.geteuid() != 0:
+            raise Unavailable("only root can give a mail server its own view of the machine (run the tests as root)")
+        roots = [str(root(s)) for s in sets]
+        settings = {
+            "roots": roots,
+            "accounts": {OWNER: SPOOL, **accounts},
+            "hostname": name,
+            "hosts": f"127.0.0.1 {' '.join([name, *hosts, 'localhost'])}\n",
+            "needed": [sys.prefix, sys.base_prefix, os.path.dirname(os.path.dirname(bsmtp_batch.__file__))],
+            "links": {HOME: sys.prefix},
+        }
+        command = ["unshare", *NAMESPACES, "--fork", "--kill-child", sys.executable, "-I"]
+        self._process = subprocess.Popen(
+            [*command, os.path.join(os.path.dirname(__file__), "boxinit.py"), json.dumps(settings)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert self._process.stdout and self._process.stderr
+        if self._process.stdout.readline() != b"ready\n":
+            told = self._process.stderr.read().decode(errors="replace").strip()
+            self.close()
+            raise Unavailable(f"this machine lets us make no view of our own: {told.splitlines()[-1:]}")
+        first = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        self.pid = int(first[0])
+        self.root = Path(f"/proc/{self.pid}/root")
+        self.run("install", "-d", "-o", OWNER, "-g", OWNER, "-m", "750", SPOOL)
+
+    def path(self, name: str) -> Path:
+        """The file ``name`` of the box as the test process reaches it. Absolute links in it lead out of the box."""
+        return self.root / name.lstrip("/")
+
+    def command(self, *argv: str, user: str | None = None) -> list[str]:
+        """The command line that runs ``argv`` in the box, as root or as ``user``."""
+        enter = ["nsenter", f"--target={self.pid}", *NAMESPACES, "--root", "--wd=/", "--"]
+        become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []
+        return [*enter, *become, *argv]
+
+    def run(
+        self, *argv: str, user: str | None = None, code: int | None = 0, **more: Any
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command in the box to its end, at most 50 s; ``code`` is the exit code it has to have (None: any)."""
+        environment = ENVIRONMENT | more.pop("env", {})
+        done = subprocess.run(
+            self.command(*argv, user=user), capture_output=True, timeout=50, check=False, env=environment, **more
+        )
+        assert code is None or done.returncode == code, (
+            f"{' '.join(argv)} ended with {done.returncode}: {done.stdout.decode()} {done.stderr.decode()}"
+        )
+        return done
+
+    def spawn(self, *argv: str, user: str | None = None) -> subprocess.Popen[bytes]:
+        """Start a program that stays for the life of the box."""
+        return subprocess.Popen(
+            self.command(*argv, user=user), env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def batch(
+        self, *arguments: str, code: int | None = 0, spool: str = SPOOL, **more: Any
+    ) -> subprocess.CompletedProcess[bytes]:
+        """``bsmtp-batch ARGUMENTS`` as the owner of the spool."""
+        environment = {"BSMTP_BATCH_SPOOL": spool, **more.pop("env", {})}
+        return self.run(PROGRAM, *arguments, user=OWNER, code=code, env=environment, **more)
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> None:
+        """Write a file of the box, with the directories that lead to it."""
+        self.path(name).parent.mkdir(parents=True, exist_ok=True)
+        self.path(name).write_text(text)
+        self.path(name).chmod(mode)
+
+    def log(self) -> str:
+        """What programs of the box sent to syslog."""
+        return self.path("/var/log/box.log").read_text(errors="replace")
+
+    def close(self) -> None:
+        """End everything in the box; its files and mounts go with its first process."""
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self._process.stdin.close()
+        self._process.wait(20)
+        self._process.stdout.close()
+        self._process.stderr.close()

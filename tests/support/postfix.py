@@ -1,0 +1,215 @@
+"""Postfix, twice in one box: the provider's and the customer's, each with its own configuration, queue and log.
+
+The provider accepts mail on a loopback port and hands it on as ``contrib/postfix-master.cf`` says, appended to its
+master.cf as the file stands. The customer accepts mail for its domain and gives it, and everything it sends elsewhere,
+to a recorder.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from support.box import SPOOL, Box
+from support.corpus import DOMAIN, Mail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CONTRIB = Path(__file__).parents[2] / "contrib"
+HERE = Path(__file__).parent
+RECORDER = 2424
+STOCK = """\
+smtp      inet  n       -       n       -       -       smtpd
+pickup    unix  n       -       n       60      1       pickup
+cleanup   unix  n       -       n       -       0       cleanup
+qmgr      unix  n       -       n       300     1       qmgr
+rewrite   unix  -       -       n       -       -       trivial-rewrite
+bounce    unix  -       -       n       -       0       bounce
+defer     unix  -       -       n       -       0       bounce
+trace     unix  -       -       n       -       0       bounce
+verify    unix  -       -       n       -       1       verify
+flush     unix  n       -       n       1000?   0       flush
+proxymap  unix  -       -       n       -       -       proxymap
+proxywrite unix -       -       n       -       1       proxymap
+relay     unix  -       -       n       -       -       smtp
+smtp      unix  -       -       n       -       -       smtp
+showq     unix  n       -       n       -       -       showq
+error     unix  -       -       n       -       -       error
+retry     unix  -       -       n       -       -       error
+discard   unix  -       -       n       -       -       discard
+local     unix  -       n       n       -       -       local
+virtual   unix  -       n       n       -       -       virtual
+lmtp      unix  -       -       n       -       -       lmtp
+anvil     unix  -       -       n       -       1       anvil
+scache    unix  -       -       n       -       1       scache
+postlog   unix-dgram n  -       n       -       1       postlogd
+"""
+COMMON = """\
+compatibility_level = 3.6
+mail_owner = postfix
+setgid_group = postdrop
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mydestination =
+mynetworks = 127.0.0.0/8
+alias_maps =
+local_header_rewrite_clients =
+allow_min_user = yes
+message_size_limit = 20000000
+smtpd_tls_security_level = none
+smtp_tls_security_level = none
+in_flow_delay = 0
+smtpd_client_connection_count_limit = 0
+minimal_backoff_time = 300s
+queue_run_delay = 300s
+"""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A message that reached the recorder: its envelope and its content with CRLF line ends."""
+
+    sender: str
+    rcpts: tuple[str, ...]
+    content: bytes
+
+
+class Postfix:
+    """One instance: ``name`` is also its configuration's, queue's and log's name."""
+
+    def __init__(self, box: Box, name: str, port: int, main: str, master: str = ""):
+        self.box, self.name, self.port = box, name, port
+        self.directory = f"/etc/postfix-{name}"
+        self.logfile = f"/var/log/postfix-{name}.log"
+        own = (
+            f"myhostname = {name}.example\nqueue_directory = /var/spool/postfix-{name}\n"
+            f"data_directory = /var/lib/postfix-{name}\nmaillog_file = {self.logfile}\n"
+        )
+        service = STOCK.replace("smtp      inet", f"127.0.0.1:{port} inet", 1)
+        box.write(f"{self.directory}/main.cf", COMMON + own + main)
+        box.write(f"{self.directory}/master.cf", service + master)
+        box.run("install", "-d", f"/var/spool/postfix-{name}")
+        box.run("install", "-d", "-o", "postfix", f"/var/lib/postfix-{name}")
+        box.run("postfix", "-c", self.directory, "start")
+
+    def reconfigure(self, **settings: str) -> None:
+        """Change lines of main.cf and make the running instance read them."""
+        self.box.run("postconf", "-c", self.directory, "-e", *(f"{k} = {v}" for k, v in settings.items()))
+        self.box.run("postfix", "-c", self.directory, "reload")
+
+    def add_service(self, entry: str) -> None:
+        """Append an entry to master.cf and make the running instance read it."""
+        file = self.box.path(f"{self.directory}/master.cf")
+        file.write_text(file.read_text() + "\n" + entry)
+        self.box.run("postfix", "-c", self.directory, "reload")
+
+    def inject(self, mails: Iterable[Mail]) -> list[str]:
+        """Send messages by SMTP; the queue id each one got."""
+        return [_queue_id(answer) for answer in inject(self.box, self.port, mails)]
+
+    def log(self, queue_id: str = "") -> str:
+        """The lines of the log that name ``queue_id``, or all."""
+        file = self.box.path(self.logfile)
+        return "".join(x for x in file.read_text(errors="replace").splitlines(True) if f" {queue_id}" in x)
+
+    def queue(self) -> list[dict[str, Any]]:
+        """What ``postqueue -j`` shows: every message that is still here."""
+        return [json.loads(line) for line in self.box.run("postqueue", "-c", self.directory, "-j").stdout.splitlines()]
+
+    def flush(self, queue_id: str) -> None:
+        """Try one message again, now."""
+        self.box.run("postqueue", "-c", self.directory, "-i", queue_id)
+
+    def wait(self, queue_ids: Iterable[str], what: str = "removed", seconds: float = 50) -> None:
+        """Wait until the log says ``what`` (a pattern) of every message in ``queue_ids``."""
+        end = time.monotonic() + seconds
+        waiting = set(queue_ids)
+        while waiting:
+            seen = re.findall(rf" ([0-9A-Za-z]+): (?:.*{what})", self.log())
+            waiting -= set(seen)
+            assert time.monotonic() < end, f"{sorted(waiting)[:3]} not {what} within {seconds} s:\n{self.log()[-3000:]}"
+            time.sleep(0.05 if waiting else 0)
+
+    def stop(self) -> None:
+        self.box.run("postfix", "-c", self.directory, "stop")
+
+
+def _queue_id(answer: str) -> str:
+    found = re.search(r"queued as (\w+)", answer)
+    assert found, answer
+    return found[1]
+
+
+def inject(box: Box, port: int, mails: Iterable[Mail]) -> list[str]:
+    """Send messages to the SMTP server on ``port`` of ``box``; the last reply to each."""
+    rows = [
+        {"sender": m.sender, "rcpts": list(m.rcpts), "content": base64.b64encode(m.canonical).decode()} for m in mails
+    ]
+    text = "".join(json.dumps(r) + "\n" for r in rows).encode()
+    done = box.run("/opt/bsmtp-batch/bin/python", "-I", str(HERE / "inject.py"), str(port), input=text)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+class Recorder:
+    """The recorder of a box, started in it."""
+
+    directory = "/var/mail/recorded"
+
+    def __init__(self, box: Box):
+        self.box = box
+        box.run("install", "-d", self.directory)
+        box.spawn("/opt/bsmtp-batch/bin/python", "-I", str(HERE / "recorder.py"), str(RECORDER), self.directory)
+
+    def all(self) -> list[Recorded]:
+        """Everything recorded so far, in the order of arrival."""
+        found = []
+        for name in sorted(self.box.path(self.directory).glob("*.json"), key=lambda p: int(p.stem)):
+            envelope = json.loads(name.read_text())
+            found.append(Recorded(envelope["sender"], tuple(envelope["rcpts"]), name.with_suffix(".eml").read_bytes()))
+        return found
+
+    def clear(self) -> None:
+        """Forget what was recorded."""
+        for file in self.box.path(self.directory).iterdir():
+            file.unlink()
+
+
+def main_cf(text: str) -> str:
+    """The lines for main.cf that a contrib file for master.cf carries as comments."""
+    return "".join(line + "\n" for line in re.findall(r"^#m +(.*)$", text, re.M))
+
+
+def postfix_box() -> Box:
+    """A box with Postfix's accounts, directories and set-group-id commands, nothing started."""
+    accounts = {"postfix": "/var/spool/postfix", "postdrop": "/var/spool/postfix", "bsmtp": SPOOL}
+    box = Box("postfix", accounts=accounts, hosts=["provider.example", "customer.example", "world.example"])
+    for name in ("postdrop", "postqueue"):
+        box.run("chgrp", "postdrop", f"/usr/sbin/{name}")
+        box.run("chmod", "2755", f"/usr/sbin/{name}")
+    return box
+
+
+def provider(box: Box) -> Postfix:
+    """The provider: the customer's domain goes where the contrib file sends it, bounces go to the recorder."""
+    entry = (CONTRIB / "postfix-master.cf").read_text()
+    assert DOMAIN in entry
+    return Postfix(box, "provider", 2525, main_cf(entry) + f"default_transport = lmtp:127.0.0.1:{RECORDER}\n", entry)
+
+
+def customer(box: Box) -> Postfix:
+    """The customer: knows its users, keeps their mail, and hands the rest to the world."""
+    settings = (
+        f"virtual_mailbox_domains = {DOMAIN}\nvirtual_transport = lmtp:127.0.0.1:{RECORDER}\n"
+        "virtual_mailbox_maps = regexp:{ {/^nobody/ DUNNO} {/@aurora.example$$/ yes} }\n"
+        f"default_transport = lmtp:127.0.0.1:{RECORDER}\nlmtp_line_length_limit = 0\n"
+        "default_destination_recipient_limit = 1000\nsmtpd_recipient_limit = 2000\n"
+    )
+    return Postfix(box, "customer", 2626, settings)
