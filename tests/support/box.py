@@ -16,8 +16,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bsmtp_batch
 from support.debian import Unavailable, root
+
+import bsmtp_batch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -153,7 +153,7 @@ def _fetch(home: Path, name: str, target: Path) -> None:
 
 
 def _own_lists(home: Path) -> list[str]:
-    """apt options that keep package lists in the cache: nobody has to be root and the machine's own stay as they are."""
+    """apt options that keep package lists in the cache: nobody needs root and the machine's own stay as they are."""
     for part in ("lists/partial", "archives/partial"):
         (home / "apt" / part).mkdir(parents=True, exist_ok=True)
     return ["-o", f"Dir::State::lists={home}/apt/lists", "-o", f"Dir::Cache={home}/apt"]
