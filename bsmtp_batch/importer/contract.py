@@ -1,0 +1,97 @@
+"""What the engine and a target agree on: jobs, verdicts, and connections that carry one job after the other.
+
+A target is where mail is handed in: an SMTP or LMTP server, ``sendmail -bs``, a Maildir. ``tests/importer`` holds one
+conformance suite that every target passes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from bsmtp_batch.wire.command import Mail, Rcpt
+
+
+class Kind(enum.Enum):
+    """What a target said about one recipient."""
+
+    DELIVERED = "delivered"
+    """The target is responsible now."""
+    DEFERRED = "deferred"
+    """Not now: stays here and is tried on the next run."""
+    REJECTED = "rejected"
+    """Not ever, as it stands."""
+    CROWDED = "crowded"
+    """One recipient too many for one transaction (RFC 5321 section 4.5.3.1.10): fit for another one at once."""
+    DOUBTFUL = "doubtful"
+    """The final dot was sent and no answer came (RFC 1047): perhaps delivered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one recipient: the kind, and the reply (or our own words in its form) on one printable line."""
+
+    kind: Kind
+    reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One transaction to carry out.
+
+    ``name`` is unique to the message and stays the same from run to run. ``size`` is in octets of content, without
+    added dots. ``wire`` gives the text as it goes to a socket, dots doubled, without the end mark; ``content`` gives
+    it without added dots; both with CRLF, in pieces of any size, as often as they are called.
+    """
+
+    name: str
+    mail: Mail
+    rcpts: tuple[Rcpt, ...]
+    size: int
+    eight_bit: bool
+    wire: Callable[[], Iterator[bytes]]
+    content: Callable[[], Iterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One verdict per recipient of the job, in order; ``ended`` says why the connection is of no more use, or ``""``.
+
+    ``leave`` means that the target wants no further connection now (421): the run stops there.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    ended: str = ""
+    leave: bool = False
+
+
+class Unreachable(Exception):
+    """The target as a whole takes no mail now: no connection, or no greeting. Holds a sentence; nothing was sent."""
+
+
+class Connection(Protocol):
+    """A way into the target, open for one job after the other."""
+
+    def carry(self, job: Job, before_dot: Callable[[], None]) -> Result:
+        """Hand in ``job``.
+
+        ``before_dot`` is called once when everything but the final dot has gone out, and returns when it is durable
+        that the dot is about to be sent; it is not called when there is nothing to finish. Only what it raises is
+        raised: whatever happens on the connection is told in the result.
+        """
+
+    def close(self) -> None:
+        """End the connection politely where it still works; never raises."""
+
+
+class Target(Protocol):
+    """Somewhere to hand mail in."""
+
+    @property
+    def name(self) -> str:
+        """What people call it, without secrets: the URL."""
+
+    def connect(self) -> Connection:
+        """A connection that is ready for a job. Raises :class:`Unreachable`."""
