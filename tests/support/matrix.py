@@ -1,0 +1,158 @@
+"""Points of a crash matrix: at which system calls a command is killed or made to fail, and what came of it.
+
+A SIGKILL leaves the page cache alone, so only what changes a file, a lock or the far end of a connection can make two
+kills differ: killed at any call between two such calls, a process leaves the very same state as killed on entry of the
+second. The small matrix therefore visits those calls (:data:`CHANGING`), and every state a kill can leave is in it.
+``BSMTP_BATCH_CRASH=full`` visits every call, to show rather than to argue.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support import strace
+from support.strace import Call
+from support.warm import MARK
+
+_CHANGING = """write pwrite64 writev pwritev pwritev2 sendfile copy_file_range splice fsync fdatasync sync_file_range
+    rename renameat renameat2 unlink unlinkat rmdir link linkat symlink symlinkat mkdir mkdirat ftruncate truncate fallocate
+    flock fchmod chmod fchmodat utimensat close exit_group sendto sendmsg connect shutdown fork vfork clone clone3
+    execve kill"""
+CHANGING = frozenset(_CHANGING.split())
+"""Calls that change what a kill leaves behind. ``openat`` is one when it makes a file, ``fcntl`` when it locks."""
+
+_FAILING = """openat read pread64 write pwrite64 fsync fdatasync close rename renameat renameat2 unlink unlinkat mkdir
+    mkdirat link linkat flock ftruncate fallocate getdents64 newfstatat stat lstat fstat statfs fstatfs"""
+FAILING = frozenset(_FAILING.split())
+"""Calls that a broken or full medium answers with an error."""
+
+
+def full() -> bool:
+    """The long matrix was asked for."""
+    return os.environ.get("BSMTP_BATCH_CRASH") == "full"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place to hit: the ``ordinal``-th call of ``name``; ``text`` is how that call looked in the clean run."""
+
+    name: str
+    ordinal: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.name} #{self.ordinal} ({self.text[:160]})"
+
+
+def after_mark(calls: list[Call], first: Callable[[Call], bool] | None = None) -> list[Call]:
+    """The calls of the command's own process from its first real step on (default: after :data:`support.warm.MARK`)."""
+    is_first = first or (lambda call: MARK in call.text)
+    start = next((i for i, call in enumerate(calls) if is_first(call)), None)
+    assert start is not None, "the clean run shows no beginning of the work"
+    own = calls[start].pid
+    return [call for call in calls[start + (first is None) :] if call.pid == own]
+
+
+def kill_points(calls: Iterable[Call], home: Path) -> list[Point]:
+    """Where to kill, of the calls of one process: what changes something under ``home`` or at a far end, or all."""
+    return [Point(c.name, c.ordinal, c.text) for c in calls if full() or _changes(c, str(home))]
+
+
+def fail_points(calls: Iterable[Call], home: Path) -> list[Point]:
+    """Where to inject an error: calls on files under ``home``."""
+    return [Point(c.name, c.ordinal, c.text) for c in calls if c.name in FAILING and str(home) in c.text]
+
+
+def _changes(call: Call, home: str) -> bool:
+    if call.name == "openat":
+        return "O_CREAT" in call.text and home in call.text
+    if call.name == "fcntl":
+        return "F_SETLK" in call.text or "F_OFD_SETLK" in call.text
+    if call.name not in CHANGING:
+        return False
+    return call.name in {"exit_group", "flock", "execve", "connect"} or home in call.text or _far_end(call.text)
+
+
+def _far_end(text: str) -> bool:
+    head = text.partition(",")[0]
+    return any(kind in head for kind in ("<socket:", "<TCP", "<UNIX", "<pipe:")) or head.startswith("1<")
+
+
+def sample(points: list[Point], at_most: int) -> list[Point]:
+    """``points``, or that many of them at even distances, the first and the last among them."""
+    if full() or len(points) <= at_most:
+        return points
+    step = (len(points) - 1) / (at_most - 1)
+    return [points[round(i * step)] for i in range(at_most)]
+
+
+def chunk(points: list[Point], index: int, of: int) -> list[Point]:
+    """The share of one test: every ``of``-th point, so that each share has its part of the slow ones."""
+    return points[index::of]
+
+
+@dataclass
+class Tally:
+    """What came of the points of one test. ``kind`` is what was done at each, e.g. ``kill`` or ``EIO``."""
+
+    stage: str
+    kind: str
+    points: int = 0
+    hits: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    def hit(self, outcome: str) -> None:
+        """The point was reached and the fault happened there."""
+        self.points += 1
+        self.hits += 1
+        self.outcomes[outcome] += 1
+
+    def missed(self, point: Point) -> None:
+        """The run ended without coming to the point: fewer calls than in the clean run."""
+        self.points += 1
+        self.outcomes["never reached"] += 1
+        if not full():
+            self.faults.append(f"{point}: never reached; the run was not the same as the clean run")
+
+    def wrong(self, point: Point, what: object) -> None:
+        """Something is not as promised."""
+        self.faults.append(f"{point}:\n    {what}")
+
+    def as_property(self) -> dict[str, object]:
+        """For the summary at the end of the run."""
+        return {"stage": self.stage, "kind": self.kind, "points": self.points, "hits": self.hits,
+                "outcomes": dict(self.outcomes), "faults": len(self.faults)}  # fmt: skip
+
+    def verdict(self) -> None:
+        """Fail with everything that went wrong, and when the matrix was empty or its faults did not happen."""
+        shown = "\n\n".join(self.faults[:5])
+        assert not self.faults, f"{self.stage}/{self.kind}: {len(self.faults)} of {self.points} points\n{shown}"
+        assert self.hits, f"{self.stage}/{self.kind}: no fault was injected at all"
+        assert self.hits * 10 >= self.points * 9, f"{self.stage}/{self.kind}: {self.hits} of {self.points} points hit"
+
+
+def never_synced_again(calls: list[Call]) -> list[str]:
+    """Files whose fsync failed and was tried again by the same process: what the second call says is worth nothing.
+
+    ``calls`` are of one run with paths beside the descriptors.
+    """
+    failed: set[str] = set()
+    again = []
+    for call in calls:
+        if call.name in {"fsync", "fdatasync"}:
+            path = call.text.partition("<")[2].partition(">")[0]
+            if path in failed:
+                again.append(path)
+            if call.failed:
+                failed.add(path)
+    return again
+
+
+def killed(log: Path) -> bool:
+    """The kill that was asked for happened."""
+    return strace.was_killed(log)

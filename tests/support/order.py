@@ -1,0 +1,127 @@
+"""Reads a log of system calls for what a power cut would break: the order of writing, fsync, rename and removal.
+
+A kill cannot show a missing fsync, for the page cache outlives the process. The order in which calls were made can. The
+model is the weakest one POSIX allows: nothing is on the medium before an fsync of the file (content) or of the directory
+(a name in it) has returned.
+
+The rules, for paths below one directory:
+
+1. A file gets its final name only when its content is durable.
+2. Before anything is taken away or promised (:func:`_promise`), every name made so far is durable.
+3. Before a seal list is marked done, the removals it stands for are durable as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from support.strace import Call
+
+_FD = re.compile(r"^(\d+)<([^>]*)>")
+_OUT_FD = re.compile(r"^1<")
+_PATHS = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_WRITES = frozenset(["write", "pwrite64", "writev", "pwritev", "sendfile", "copy_file_range", "ftruncate"])
+_CARRIES_MAIL = ("new", "ready", "kept", "work", "medium")
+
+
+@dataclass
+class _State:
+    home: str
+    dirty: set[str] = field(default_factory=set)
+    made: dict[str, set[str]] = field(default_factory=dict)
+    removed: dict[str, set[str]] = field(default_factory=dict)
+
+
+def violations(calls: list[Call], home: str) -> Iterator[str]:
+    """What ``calls`` did too early, in words; nothing when every promise was kept in order."""
+    state = _State(home)
+    for call in calls:
+        if call.failed or call.result == "?":
+            if call.name == "exit_group" and call.text.startswith("0)"):
+                yield from _promise(state, call, "exit 0")
+            continue
+        yield from _step(state, call)
+
+
+def _step(state: _State, call: Call) -> Iterator[str]:
+    paths = [p for p in _PATHS.findall(call.text) if p.startswith(state.home)]
+    if call.name in _WRITES:
+        yield from _wrote(state, call)
+    elif call.name in {"fsync", "fdatasync"}:
+        _synced(state, _fd_path(call))
+    elif call.name == "openat" and "O_CREAT" in call.text and paths:
+        _make(state, paths[0])
+    elif call.name.startswith(("rename", "link")) and len(paths) == 2:
+        yield from _named(state, call, *paths)
+    elif call.name.startswith("unlink") and paths:
+        if _carries_mail(paths[0]):
+            yield from _promise(state, call, f"the removal of {paths[0]}")
+        _take(state, paths[0])
+    elif call.name.startswith("mkdir") and paths:
+        _make(state, paths[0])
+
+
+def _fd_path(call: Call) -> str:
+    found = _FD.match(call.text)
+    return found[2] if found else ""
+
+
+def _wrote(state: _State, call: Call) -> Iterator[str]:
+    path = _fd_path(call)
+    if path.startswith(state.home):
+        if "ledger.db" in path:
+            yield from _promise(state, call, "an entry in the ledger")
+        else:
+            state.dirty.add(path)
+    elif _OUT_FD.match(call.text) and "ACK" in call.text:
+        yield from _promise(state, call, "a receipt")
+
+
+def _synced(state: _State, path: str) -> None:
+    state.dirty.discard(path)
+    state.made.pop(path, None)
+    state.removed.pop(path, None)
+
+
+def _named(state: _State, call: Call, source: str, target: str) -> Iterator[str]:
+    if source in state.dirty:
+        yield f"{call.name} {source} -> {target}: the content is not durable yet"
+    if target.endswith((".ack", ".done")):
+        yield from _promise(state, call, f"{target}")
+    if target.endswith(".done"):
+        gone = sorted(p for paths in state.removed.values() for p in paths if _carries_mail(p))
+        if gone:
+            yield f"{target}: these removals are not durable yet: {gone}"
+    if call.name.startswith("rename"):
+        if _carries_mail(source):
+            yield from _promise(state, call, f"the move of {source}")
+        _take(state, source)
+    _make(state, target)
+
+
+def _make(state: _State, path: str) -> None:
+    directory, _, name = path.rpartition("/")
+    if not (name.startswith((".", "ledger.db")) or name.endswith(".lock") or "/tmp/" in path or "/.lock" in path):
+        state.made.setdefault(directory, set()).add(path)
+
+
+def _take(state: _State, path: str) -> None:
+    directory = path.rpartition("/")[0]
+    state.dirty.discard(path)
+    state.made.get(directory, set()).discard(path)
+    state.removed.setdefault(directory, set()).add(path)
+
+
+def _carries_mail(path: str) -> bool:
+    parts = path.split("/")
+    return any(part in _CARRIES_MAIL for part in parts[-3:-1]) and not parts[-1].startswith(".")
+
+
+def _promise(state: _State, call: Call, what: str) -> Iterator[str]:
+    waiting = sorted(p for paths in state.made.values() for p in paths)
+    if waiting:
+        yield f"{what} ({call.name}): these names are not durable yet: {waiting}"
+    if what == "exit 0" and state.dirty:
+        yield f"{what}: the content of these files is not durable yet: {sorted(state.dirty)}"
