@@ -1,0 +1,59 @@
+"""The reserve: one preallocated file per spool that is given up to drain a full disk.
+
+Sealing copies, so a disk that is full to the last block could never be emptied by sealing. ``deliver`` stops above
+the reserve because blocks that a file holds are not free.
+"""
+
+from __future__ import annotations
+
+import os
+
+from bsmtp_batch.spool import durable, names
+
+SHARE = 100
+"""The reserve is never more than one part in this many of the file system."""
+
+
+def path_of(spool: str) -> str:
+    """Where the reserve is."""
+    return f"{spool}/{names.RESERVE}"
+
+
+def make(spool: str, size: int) -> int:
+    """Make the reserve of at most ``size`` octets unless it is there. Returns its size. Raises ``OSError``."""
+    path = path_of(spool)
+    if os.path.exists(path):
+        return os.stat(path).st_size
+    system = os.statvfs(spool)
+    wanted = min(size, system.f_blocks * system.f_frsize // SHARE)
+    if wanted:
+        _allocate(path, wanted)
+    return wanted
+
+
+def give_up(spool: str) -> int:
+    """Remove the reserve; returns the octets that became free (0 when it was gone already)."""
+    path = path_of(spool)
+    try:
+        size = os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+    durable.remove(path)
+    durable.fsync_dir(spool)
+    return size
+
+
+def _allocate(path: str, size: int) -> None:
+    passing = f"{os.path.dirname(path)}/.{names.RESERVE}.{durable.unique()}"
+    fd = durable.create(passing)
+    try:
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except BaseException:
+            os.close(fd)
+            raise
+        durable.sync_close(fd)
+        durable.rename_durably(passing, path)
+    except BaseException:
+        durable.remove(passing)
+        raise

@@ -1,0 +1,136 @@
+"""Making and removing routes: the only place where directories of ``out/`` appear and vanish."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+
+from bsmtp_batch.errors import Setting, Usage
+from bsmtp_batch.spool import durable, listing, names, reserve
+from bsmtp_batch.spool.listing import Entry
+from bsmtp_batch.spool.store import Route
+
+MOUNTS = "/proc/self/mounts"
+UNSAFE = {"nfs", "nfs4", "cifs", "smb3", "tmpfs", "ramfs", "overlay", "9p", "fuse.sshfs"}
+"""File systems on which a rename, an fsync or a flock does not promise what the spool needs, or nothing survives a
+reboot."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What is in a route that must not be thrown away."""
+
+    fragments: int
+    batches: int
+    set_aside: int
+    octets: int
+
+    def __bool__(self) -> bool:
+        return bool(self.fragments or self.batches or self.set_aside)
+
+
+def make_directories(path: str, below: str) -> None:
+    """Make the directory ``path`` (0700) with its missing parents, each fsynced into the one above; ``below`` is where
+    the mending of half-made ones starts. Raises ``OSError``."""
+    if not os.path.isdir(path):
+        make_directories(os.path.dirname(path) or "/", below)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise
+    if path.startswith(below):
+        durable.fsync_dir(os.path.dirname(path) or "/")
+
+
+def add(spool: str, name: str, limits: names.Limits, *, reserve_size: int) -> Route:
+    """Make the route ``name`` in ``spool``, or mend one that was made half way, and write its ``limits``.
+
+    ``new/`` is made last: ``deliver`` takes a route for real when it can publish there. Raises
+    :class:`~bsmtp_batch.errors.Setting` when the spool cannot be written.
+    """
+    route = Route(spool, _proper(name))
+    try:
+        make_directories(spool, spool)
+        make_directories(f"{spool}/{names.IN}", spool)
+        for directory in sorted(names.OUT_DIRECTORIES, key=lambda d: d == names.NEW):
+            make_directories(route.at(directory), spool)
+        durable.write_file(route.at(names.LIMITS), limits.to_bytes())
+        for lock in (names.INDEX_LOCK, names.SEAL_LOCK, names.CONTACT_LOCK):
+            durable.unlock(durable.lock(route.at(lock), shared=True))
+        durable.fsync_dir(route.path)
+        reserve.make(spool, reserve_size)
+    except OSError as error:
+        raise Setting(
+            f"the route {route.name} cannot be made in {spool}: {error.strerror} ({error.filename})",
+            safe="No mail was touched; until the route is complete the MTA keeps its mail",
+            next="give the spool a directory with room that this user may write, and add the route again",
+        ) from error
+    return route
+
+
+def holding(route: Route) -> Holding:
+    """What ``route`` still holds: fragments, batches that wait for a contact, and what was set aside."""
+    fragments = _files(route.at(names.NEW))
+    ready = [e for e in _files(route.at(names.READY)) if names.parse_batch_name(e.name)]
+    dead = [e for e in _files(route.at(names.DEAD)) if not e.name.endswith(".reason")]
+    return Holding(len(fragments), len(ready), len(dead), sum(e.size for e in (*fragments, *ready, *dead)))
+
+
+def remove(route: Route) -> None:
+    """Remove ``route`` with what is left of old batches in it; refuses (:class:`~bsmtp_batch.errors.Usage`) while mail
+    waits.
+
+    ``new/`` is renamed away first and looked at again: a hand-in that came in between fails there with 75 or is found.
+    """
+    with route.sealing(), route.contact(), route.index():
+        refuse_while_holding(route)
+        gone = f"{os.path.dirname(route.path)}/.removed.{route.name}.{durable.unique()}"
+        durable.rename_durably(route.path, gone)
+    shutil.rmtree(gone)
+    durable.fsync_dir(os.path.dirname(gone))
+
+
+def refuse_while_holding(route: Route) -> None:
+    """Raise :class:`~bsmtp_batch.errors.Usage` that says how much mail is in the way of removing ``route``."""
+    found = holding(route)
+    if found:
+        raise Usage(
+            f"route {route.name} holds mail: {found.fragments} messages in new/, {found.batches} batches in ready/,"
+            f" {found.set_aside} files in dead/ ({found.octets} octets)",
+            safe="Nothing was removed",
+            next="stop the MTA from using the route, then `seal` and `push` it until `status` shows nothing,"
+            " and move what is in dead/ elsewhere",
+        )
+
+
+def file_system(path: str) -> str | None:
+    """The type of file system that ``path`` is on, where it is one that cannot keep the spool's promises; else None."""
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    try:
+        with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as mounts:
+            for line in mounts:
+                _, place, found, *_ = line.split(" ")
+                inside = real == place or real.startswith(place.rstrip("/") + "/")
+                if inside and len(place) >= len(best):
+                    best, kind = place, found
+    except OSError:
+        return None
+    return kind if kind in UNSAFE else None
+
+
+def _proper(name: str) -> str:
+    try:
+        return names.route_name(name.encode())
+    except ValueError as error:
+        raise Usage(
+            f"{name!r} cannot be the name of a route: {error}",
+            safe="Nothing was changed",
+            next="use the domain as it stands in DNS, such as example.org or xn--mller-kva.example",
+        ) from error
+
+
+def _files(directory: str) -> list[Entry]:
+    return [e for e in listing.entries(directory) if isinstance(e, Entry)]
