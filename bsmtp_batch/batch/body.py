@@ -11,7 +11,7 @@ import hashlib
 import re
 
 from bsmtp_batch.batch.events import CRLF, LF, Refused
-from bsmtp_batch.wire.dots import Unstuffer
+from bsmtp_batch.wire.dots import unstuff
 
 MAX_TEXT_LINE = 998
 """RFC 5321 section 4.5.3.1.6, without the line end: longer lines are kept, with a warning."""
@@ -43,7 +43,6 @@ class Body:
         self._open = 0  # octets of the unfinished line so far
         self._open_at = offset  # where that line begins
         self._hash = hashlib.sha256()
-        self._unstuffer = Unstuffer()
 
     @property
     def wire_size(self) -> int:
@@ -60,22 +59,23 @@ class Body:
         Raises :class:`Refused` for NUL, for a line end that is not the text's own, and for a line over the limit.
         """
         if self._fresh and buffer.startswith(self._dot, pos):
-            return self._end(pos)
+            return pos + len(self._dot), True
         newline = self.newline or self._decide(buffer, pos)
         if newline is None:
             return pos, False
-        found = buffer.find(newline + self._dot, pos)
+        dotted = buffer.find(newline + b".", pos)
+        found = buffer.find(newline + self._dot, dotted) if dotted >= 0 else -1
         if found >= 0:
             end = found + len(newline)
-            self._take(buffer[pos:end])
-            return self._end(end)
+            self._take(buffer[pos:end], dotted < found)
+            return end + len(self._dot), True
         end = buffer.rfind(b"\n", pos) + 1
         if end == 0:
             if self._fresh and len(buffer) - pos < len(self._dot):
                 return pos, False  # it may yet become the line with the dot
             end = len(buffer) - buffer.endswith(b"\r")
         if end > pos:
-            self._take(buffer[pos:end])
+            self._take(buffer[pos:end], dotted >= 0)
             return end, False
         return pos, False
 
@@ -87,15 +87,9 @@ class Body:
         if self._fresh and rest and self._dot.startswith(rest):
             reason = "the file ends in a dot without its line end: it was probably cut there"
         else:
-            self._take(rest.removesuffix(b"\r") if self.newline == CRLF else rest)
+            self._take(rest.removesuffix(b"\r") if self.newline == CRLF else rest, False)
             reason = "the file ends inside the text of this message: it was cut"
         raise Refused(reason, line=self.line, offset=end)
-
-    def _end(self, pos: int) -> tuple[int, bool]:
-        rest = self._unstuffer.close()
-        self.size += len(rest)
-        self._hash.update(rest)
-        return pos + len(self._dot), True
 
     def _decide(self, buffer: bytes, pos: int) -> bytes | None:
         """The line end of the text by its first line; None while that line is unfinished."""
@@ -106,23 +100,33 @@ class Body:
         self.newline = CRLF if end < 0 or buffer.endswith(b"\r", pos, end) else LF
         return self.newline
 
-    def _take(self, piece: bytes) -> None:
-        """Check and hash ``piece``: whole lines, or a part of one line that goes on."""
-        if not piece:
-            return
+    def _take(self, piece: bytes, dotted: bool) -> None:
+        """Check and hash ``piece``: whole lines, or a part of one line that goes on.
+
+        ``dotted`` says that some line in it, but perhaps the first, begins with a dot.
+        """
         lines = piece.count(b"\n")
         odd = self._find_odd(piece, lines)
         self._check_lengths(piece if odd < 0 else piece[:odd])
         if odd >= 0:
             self._refuse_odd(piece, odd)
-        self._look_at_dots(piece)
         self.eight_bit = self.eight_bit or not piece.isascii()
         self.line += lines
         self.offset += len(piece)
-        self._fresh = piece.endswith(b"\n")
-        content = self._unstuffer.feed(piece.replace(b"\n", b"\r\n") if self.newline == LF else piece)
-        self.size += len(content)
-        self._hash.update(content)
+        fresh, self._fresh = self._fresh, piece.endswith(b"\n")
+        if self.newline == LF:
+            piece = piece.replace(b"\n", b"\r\n")
+        if dotted or (fresh and piece.startswith(b".")):
+            piece = self._without_dots(piece, fresh)
+        self.size += len(piece)
+        self._hash.update(piece)
+
+    def _without_dots(self, piece: bytes, fresh: bool) -> bytes:
+        # A stand-in for the line that the piece goes on with: the first octet of a piece need not begin a line.
+        piece = piece if fresh else b"-" + piece
+        if piece.count(b"\r\n.") != piece.count(b"\r\n..") or (piece[:1] == b"." != piece[1:2]):
+            self.exact = False
+        return unstuff(piece) if fresh else unstuff(piece)[1:]
 
     def _find_odd(self, piece: bytes, lines: int) -> int:
         """The place of the first octet that may not be in this text, or -1."""
@@ -153,13 +157,6 @@ class Body:
         else:
             reason = f"{_NAMES[octet]} in the text: where a message ends could be read in two ways"
         raise Refused(reason, line=line, offset=self.offset + odd)
-
-    def _look_at_dots(self, piece: bytes) -> None:
-        if self._fresh and piece.startswith(b".") and not piece.startswith(b".."):
-            self.exact = False
-        dots = piece.count(b"\n.")
-        if dots and dots != piece.count(b"\n.."):
-            self.exact = False
 
     def _check_lengths(self, piece: bytes) -> None:
         """Hop through ``piece`` in steps of the longest usual line; only a hop without a line end costs a look."""

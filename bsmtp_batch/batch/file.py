@@ -10,8 +10,8 @@ from bsmtp_batch.batch.events import LF, Event, Limits, Message, Severity, Summa
 from bsmtp_batch.batch.reader import Reader
 from bsmtp_batch.wire.dots import Canonicaliser, Unstuffer
 
-CHUNK = 1 << 20
-"""Octets read at a time: what a scan or a text keeps in memory is a few of these."""
+CHUNK = 1 << 18
+"""Octets read at a time: what a scan or a text keeps in memory is a few of these. (Larger ones leave the cache.)"""
 
 
 class Changed(OSError):

@@ -140,8 +140,8 @@ class Reader:
         if self._newline is None:
             self._newline = newline
         elif self._newline != newline:
-            found, expected = ("CRLF", "LF") if newline == CRLF else ("LF alone", "CRLF")
-            raise self._refused(f"this line ends in {found}, where the batch has {expected}")
+            found, due = ("CRLF", "LF alone") if newline == CRLF else ("LF alone", "CRLF")
+            raise self._refused(f"this line ends in {found}, where {due} is due")
         if b"\r" in line:
             raise self._refused("a stray CR in a command line: where it ends could be read in two ways")
         return line
