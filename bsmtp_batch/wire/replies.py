@@ -8,6 +8,7 @@ from answers to something else.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from bsmtp_batch.wire.events import PeerProblem, Reply
 from bsmtp_batch.wire.lines import LineBuffer, LineTooLong
@@ -39,14 +40,19 @@ def format_reply(reply: Reply) -> bytes:
     the standard, rather than letting them break the framing. Raises ``ValueError`` for a code or status that does not
     exist, or that contradict each other.
     """
-    code = b"%d" % reply.code
-    if not 200 <= reply.code <= 599:
-        raise ValueError(f"there is no reply code {reply.code}")
-    if reply.status and (not _STATUS.fullmatch(reply.status) or reply.status[0] != code[0]):
-        raise ValueError(f"the status {reply.status!r} does not go with the code {reply.code}")
-    lines = reply.text.translate(_TO_BLANK).split(b"\n")
-    if reply.status:
-        lines = [reply.status + b" " + line if line else reply.status for line in lines]
+    return _format(reply.code, reply.status, reply.text)
+
+
+@lru_cache(maxsize=256)  # a server says the same few things all day, and a busy one says little else
+def _format(number: int, status: bytes, text: bytes) -> bytes:
+    code = b"%d" % number
+    if not 200 <= number <= 599:
+        raise ValueError(f"there is no reply code {number}")
+    if status and (not _STATUS.fullmatch(status) or status[0] != code[0]):
+        raise ValueError(f"the status {status!r} does not go with the code {number}")
+    lines = text.translate(_TO_BLANK).split(b"\n")
+    if status:
+        lines = [status + b" " + line if line else status for line in lines]
     lines = [line[:_LINE_OUT] for line in lines]
     last = lines.pop()
     return b"".join([code + b"-" + line + b"\r\n" for line in lines]) + code + b" " + last + b"\r\n"
