@@ -1,0 +1,167 @@
+"""``bsmtp-batch import``: hand batches to the mail server of this site."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bsmtp_batch.cli import common
+
+if TYPE_CHECKING:
+    from bsmtp_batch.importer.contract import Target
+    from bsmtp_batch.importer.journal import Line
+    from bsmtp_batch.importer.one import Force, Tally
+    from bsmtp_batch.importer.policy import Policy
+
+ORDER = ("delivered", "pending", "deferred", "bounced", "quarantined", "skipped")
+"""The outcomes, in the order in which a summary names them."""
+FORCES = ("unknown", "failed", "all")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    codes = {
+        0: "everything was handed in, was handed in before, or there was nothing to do",
+        65: "a file or a message was set aside in bad/, with the reason beside it; the rest was handed in",
+        75: "something is left for later (the target is away, or answered 4xx): run the same command again",
+    }
+    app.command(
+        "import",
+        help="Hand the batches that have arrived, or those named, to the mail server of this site.",
+        epilog=common.epilog("bsmtp-batch import --to smtp://127.0.0.1:25", codes),
+    )(command)
+
+
+def command(
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE|DIR|-]...",
+            help="Batch files, directories of them, '-' for standard input; default: what has arrived in the spool.",
+        ),
+    ] = None,
+    *,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="URL",
+            help="smtp://host:port, lmtp://host:port, lmtp:///path/socket, sendmail:/path or maildir:/path;"
+            " default: [import] to.",
+        ),
+    ] = "",
+    local_domain: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--local-domain",
+            metavar="DOMAIN",
+            help="Take recipients in this domain (repeatable), beside those of [import] local_domains.",
+        ),
+    ] = None,
+    force: Annotated[
+        str,
+        typer.Option(
+            "--force",
+            metavar="WHAT",
+            help="Hand in once more: 'unknown' what is in doubt, 'failed' what was refused, 'all' everything.",
+        ),
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Answer the question that --force=all asks with yes.")] = False,
+    salvage: Annotated[
+        bool,
+        typer.Option("--salvage", help="Take the complete messages of a damaged file that has no manifest."),
+    ] = False,
+    dry_run: common.DryRun = False,
+    json: common.Json = False,
+    config: common.Config = None,
+    spool: common.Spool = None,
+) -> int:
+    """Import; the exit code says whether anything is left, or was set aside."""
+    from bsmtp_batch.errors import Usage
+    from bsmtp_batch.importer import stage
+    from bsmtp_batch.importer.one import Options
+
+    settings = common.settings(config, spool)
+    if force and force not in FORCES:
+        raise Usage(f"there is no --force={force}", safe="Nothing was sent", next=f"write one of: {', '.join(FORCES)}")
+    watcher = Console(json=json, yes=yes)
+    policy = _policy([*settings.imports.local_domains, *(local_domain or [])])
+    target = _target(to or settings.imports.to, settings.node.name, needed=not dry_run)
+    common.become_owner(settings.node.spool)
+    chosen: Force | None = force or None  # type: ignore[assignment]  # one of FORCES, as checked above
+    options = Options(
+        spool=settings.node.spool,
+        node=settings.node.name,
+        policy=policy,
+        target=target,
+        bounce=settings.imports.on_reject == "bounce",
+        force=chosen,
+        salvage=salvage,
+        dry_run=dry_run,
+    )
+    return stage.run(files or [], options, watcher)
+
+
+def _policy(domains: list[str]) -> Policy:
+    from bsmtp_batch.errors import Usage
+    from bsmtp_batch.importer.policy import Policy
+
+    try:
+        return Policy(domains)
+    except ValueError as error:
+        raise Usage(str(error), safe="Nothing was sent", next="mend the domain") from error
+
+
+def _target(url: str, node: str, *, needed: bool) -> Target | None:
+    from bsmtp_batch.errors import Usage
+    from bsmtp_batch.importer import address, targets
+
+    if not url:
+        if not needed:
+            return None
+        raise Usage(
+            "it is not said where to hand the mail in",
+            safe="Nothing was sent",
+            next=f"add --to URL, or [import] to in the settings: {address.FORMS}",
+        )
+    try:
+        return targets.target_of(address.parse(url), node=node)
+    except address.BadUrl as error:
+        raise Usage(str(error), safe="Nothing was sent", next=f"write the target as {address.FORMS}") from error
+
+
+class Console:
+    """Tells what happens: lines of JSON for programs, one line per batch for people, troubles on standard error."""
+
+    def __init__(self, *, json: bool, yes: bool) -> None:
+        self._json = json
+        self._yes = yes
+
+    def line(self, line: Line) -> None:
+        """See :class:`~bsmtp_batch.importer.one.Watcher`."""
+        if self._json:
+            row: dict[str, Any] = {
+                "message": line.message,
+                "rcpt_to": line.rcpt_to.decode("utf-8", "backslashreplace"),
+                "outcome": line.outcome,
+                "reply": line.reply,
+                "batch": line.batch,
+            }
+            common.print_json([row])
+
+    def trouble(self, what: str) -> None:
+        """See :class:`~bsmtp_batch.importer.one.Watcher`."""
+        common.complain(f"import: {common.printable(what)}")
+
+    def summary(self, tally: Tally) -> None:
+        """See :class:`~bsmtp_batch.importer.one.Watcher`."""
+        if not self._json:
+            counts = [f"{tally.counts[outcome]} {outcome}" for outcome in ORDER if outcome in tally.counts]
+            said = ", ".join(counts) or "nothing was handed in"
+            typer.echo(f"{common.printable(tally.name)}: messages: {tally.messages}; recipients: {said}")
+
+    def agrees(self, question: str) -> bool:
+        """See :class:`~bsmtp_batch.importer.one.Watcher`."""
+        return self._yes or (sys.stdin.isatty() and typer.confirm(question, err=True))

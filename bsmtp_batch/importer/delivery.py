@@ -1,0 +1,201 @@
+"""What the engine is given: the messages of a batch, and the reports to senders; and what each verdict comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from bsmtp_batch.batch.file import BatchFile
+from bsmtp_batch.importer import dsn
+from bsmtp_batch.importer.aside import Aside
+from bsmtp_batch.importer.contract import Job, Kind, Result, Verdict
+from bsmtp_batch.importer.journal import Journal
+from bsmtp_batch.importer.plan import Notice, Task
+from bsmtp_batch.ledger import Outcome
+from bsmtp_batch.ledger.rows import (
+    BOUNCED,
+    DEFERRED,
+    DELIVERED,
+    DSN_DUE,
+    DSN_KEPT,
+    DSN_SENT,
+    NO_DSN,
+    QUARANTINED,
+)
+from bsmtp_batch.wire.command import Mail, Rcpt
+from bsmtp_batch.wire.dots import stuff
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all deliveries of one batch share.
+
+    ``bounce``: a refusal goes back to the sender; otherwise it is only kept. ``aside`` sets messages aside,
+    ``complain`` takes a sentence for the operator, ``now`` is the clock, ``target`` the name of what refuses.
+    """
+
+    batch: BatchFile
+    sha256: str
+    node: str
+    target: str
+    bounce: bool
+    journal: Journal
+    aside: Callable[[], Aside]
+    complain: Callable[[str], None]
+    now: Callable[[], float]
+
+
+class MessageDelivery:
+    """A message of the batch for those of its recipients that are still to be served; a ``Delivery`` of the engine."""
+
+    def __init__(self, context: Context, task: Task) -> None:
+        self._context = context
+        self._task = task
+        message, batch = task.message, context.batch
+        self._job = Job(
+            name=f"{context.sha256[:32]}.{message.number}.{context.node}",
+            mail=message.mail,
+            rcpts=tuple(message.rcpts[index] for index in task.recipients),
+            size=message.size,
+            eight_bit=message.eight_bit,
+            wire=lambda: batch.wire(message),
+            content=lambda: batch.content(message),
+        )
+
+    @property
+    def job(self) -> Job:
+        """See :class:`~bsmtp_batch.importer.engine.Delivery`."""
+        return self._job
+
+    @property
+    def number(self) -> int:
+        """The message's place in the batch, from 1."""
+        return self._task.message.number
+
+    def begin(self) -> None:
+        """See :class:`~bsmtp_batch.importer.engine.Delivery`."""
+        message = self._task.message
+        self._context.journal.begin(message.number, message.mail.path, self._task.attempt)
+
+    def settle(self, result: Result) -> MessageDelivery | None:
+        """See :class:`~bsmtp_batch.importer.engine.Delivery`."""
+        task = self._task
+        doubtful = task.doubtful or any(verdict.kind is Kind.DOUBTFUL for verdict in result.verdicts)
+        crowded: list[int] = []
+        outcomes: list[Outcome] = []
+        served = any(verdict.kind is Kind.DELIVERED for verdict in result.verdicts)
+        for index, verdict in zip(task.recipients, result.verdicts, strict=True):
+            if verdict.kind is Kind.CROWDED and served:
+                crowded.append(index)
+            else:
+                outcomes.append(self._outcome(index, verdict))
+        self._set_aside([outcome for outcome in outcomes if outcome.outcome == QUARANTINED])
+        self._context.journal.settle(
+            task.message.number,
+            task.message.mail.path,
+            task.attempt,
+            outcomes,
+            recipients=len(task.message.rcpts),
+            doubtful=doubtful,
+        )
+        if not crowded:
+            return None
+        return MessageDelivery(self._context, replace(task, recipients=tuple(crowded)))
+
+    def _outcome(self, index: int, verdict: Verdict) -> Outcome:
+        """What ``verdict`` comes to: a refusal is told to the sender, or kept where there is nobody to tell."""
+        message = self._task.message
+        rcpt = message.rcpts[index]
+        outcome, notice = DEFERRED, NO_DSN
+        if verdict.kind is Kind.DELIVERED:
+            outcome = DELIVERED
+        elif verdict.kind is Kind.REJECTED and self._context.bounce and message.mail.path:
+            outcome, notice = BOUNCED, DSN_DUE if dsn.wanted(rcpt) else NO_DSN
+        elif verdict.kind is Kind.REJECTED:
+            outcome = QUARANTINED
+        return Outcome(index, rcpt.path, outcome, verdict.reply, self._task.attempt, notice)
+
+    def _set_aside(self, refused: list[Outcome]) -> None:
+        if not refused:
+            return
+        message = self._task.message
+        name = self._context.aside().message(
+            self._context.batch,
+            message,
+            [outcome.recipient for outcome in refused],
+            f"rejected{self._task.attempt}.{refused[0].recipient}",
+            f"the target refused it: {refused[0].reply}",
+        )
+        why = "has the null sender, whom nobody answers" if not message.mail.path else "is kept"
+        self._context.complain(
+            f"message {message.number} was refused and {why}: see {name} in bad/: {refused[0].reply}"
+        )
+
+
+class NoticeDelivery:
+    """A report to a sender; a ``Delivery`` of the engine."""
+
+    def __init__(self, context: Context, notice: Notice) -> None:
+        self._context = context
+        self._notice = notice
+        message, batch = notice.message, context.batch
+        report = dsn.Notice(
+            node=context.node,
+            mail=message.mail,
+            failures=tuple(dsn.Failure(message.rcpts[o.recipient], o.reply) for o in notice.outcomes),
+            headers=dsn.headers_of(batch.content(message)),
+            identity=f"{context.sha256}:{message.number}:{notice.attempt}",
+            target=context.target,
+            when=context.now(),
+        )
+        content = dsn.report(report)
+        self._job = Job(
+            name=f"{context.sha256[:32]}.{message.number}.dsn{notice.attempt}.{context.node}",
+            mail=Mail(b""),
+            rcpts=(Rcpt(message.mail.path),),
+            size=len(content),
+            eight_bit=not content.isascii(),
+            wire=lambda: iter((stuff(content),)),
+            content=lambda: iter((content,)),
+        )
+
+    @property
+    def job(self) -> Job:
+        """See :class:`~bsmtp_batch.importer.engine.Delivery`."""
+        return self._job
+
+    @property
+    def number(self) -> int:
+        """The place in the batch of the message that this is a report about."""
+        return self._notice.message.number
+
+    def begin(self) -> None:
+        """See :class:`~bsmtp_batch.importer.engine.Delivery`. A report is not marked: sent twice it has the same
+        Message-ID, and the message it is about is decided."""
+        self._context.journal.flush()
+
+    def settle(self, result: Result) -> None:
+        """See :class:`~bsmtp_batch.importer.engine.Delivery`."""
+        verdict, number = result.verdicts[0], self.number
+        if verdict.kind is Kind.DELIVERED:
+            self._context.journal.note_dsn(number, self._notice.outcomes, DSN_SENT)
+        elif verdict.kind is Kind.REJECTED:
+            self._keep(verdict.reply)
+        else:
+            self._context.complain(
+                f"message {number}: the report to its sender waits for the next run: {verdict.reply}"
+            )
+
+    def _keep(self, reply: str) -> None:
+        notice, context = self._notice, self._context
+        name = context.aside().message(
+            context.batch,
+            notice.message,
+            [outcome.recipient for outcome in notice.outcomes],
+            f"unreturnable{notice.attempt}",
+            f"the target refused it ({notice.outcomes[0].reply}) and the report to its sender too ({reply})",
+        )
+        context.journal.note_dsn(notice.message.number, notice.outcomes, DSN_KEPT)
+        context.complain(
+            f"message {notice.message.number}: its sender takes no report, so it is kept: see {name} in bad/: {reply}"
+        )

@@ -1,0 +1,92 @@
+"""The replay: messages one after the other over one connection, until they are done or the target takes no more.
+
+A message that is put off does not hold up the next one. A lost connection costs the message it was lost with; the rest
+goes on over a new one, unless that keeps happening: then the target is unwell and everything is left for the next run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from bsmtp_batch.importer.contract import Connection, Job, Kind, Result, Target, Unreachable
+
+MAX_LOSSES = 3
+"""Connections lost in a row, with nothing settled in between, after which a run stops."""
+
+
+class Delivery(Protocol):
+    """A job, and whoever wants to know what becomes of it."""
+
+    @property
+    def job(self) -> Job:
+        """What is to be handed in."""
+
+    @property
+    def number(self) -> int:
+        """The message's place in its batch."""
+
+    def begin(self) -> None:
+        """Note, durably, that the final dot is about to be sent."""
+
+    def settle(self, result: Result) -> Delivery | None:
+        """Note what came of it; what is left to be tried at once, if anything (too many recipients for one go)."""
+
+
+class Engine:
+    """Hands deliveries to ``target``. A context manager: on leaving it the connection is closed."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._connection: Connection | None = None
+        self._losses = 0
+        self.stopped = ""
+        """Why the target takes no more in this run; ``""`` as long as it does."""
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hang_up()
+
+    def run(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Hand in ``deliveries``, in order; those that were not begun because the target takes no more come back."""
+        left: list[Delivery] = []
+        for delivery in deliveries:
+            rest: Delivery | None = delivery
+            while rest is not None and not self.stopped:
+                rest = self._hand_in(rest)
+            if rest is not None:
+                left.append(rest)
+        return left
+
+    def _hand_in(self, delivery: Delivery) -> Delivery | None:
+        """Hand in one; what is left of it: all of it when no connection came about."""
+        if self._connection is None:
+            try:
+                self._connection = self._target.connect()
+            except Unreachable as unreachable:
+                self.stopped = str(unreachable)
+                return delivery
+        result = self._connection.carry(delivery.job, delivery.begin)
+        rest = delivery.settle(result)
+        self._weigh(result)
+        return rest
+
+    def _weigh(self, result: Result) -> None:
+        """Decide what ``result`` says about the connection and the target."""
+        if any(verdict.kind in (Kind.DELIVERED, Kind.REJECTED) for verdict in result.verdicts):
+            self._losses = 0
+        if not result.ended:
+            return
+        self._hang_up()
+        self._losses += 1
+        if result.leave:
+            self.stopped = f"{self._target.name} asks to be left alone for now: {result.ended}"
+        elif self._losses >= MAX_LOSSES:
+            self.stopped = f"{self._target.name} was lost {MAX_LOSSES} times in a row: {result.ended}"
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,73 @@
+"""Looking at a whole batch before its first message is sent: what is in it, and whether it may be imported.
+
+With a manifest the file has to be exactly what the manifest says and what our writer writes; without one, whatever the
+tolerant grammar reads to its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bsmtp_batch.batch.events import Fault, Message, Severity
+from bsmtp_batch.batch.file import BatchFile
+from bsmtp_batch.batch.manifest import Manifest
+
+MAX_REFUSED = 10_000
+"""Refused messages of one file, after which the file as a whole is taken for something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message the grammar refuses in an otherwise sound file; it lies between ``start`` and ``end`` in the file."""
+
+    fault: Fault
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Examined:
+    """What is in a batch. ``bad`` says why the file as a whole must not be imported, ``""`` when it may."""
+
+    batch: BatchFile
+    manifest: Manifest | None
+    messages: list[Message] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    bad: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """What identifies the batch: the hash of its plain octets."""
+        return self.batch.sha256
+
+    @property
+    def recipients(self) -> int:
+        """Recipients of all complete messages."""
+        return sum(len(message.rcpts) for message in self.messages)
+
+
+def examine(batch: BatchFile, manifest: Manifest | None) -> Examined:
+    """Read ``batch`` from end to end. Raises ``OSError`` when it cannot be read."""
+    found = Examined(batch, manifest)
+    refused: dict[int, tuple[Fault, int]] = {}
+    behind = 0  # where the last complete message ended
+    for event in batch.scan(Severity.STRICT if manifest else Severity.TOLERANT):
+        if isinstance(event, Message):
+            _bound(found, refused, event.offset)
+            found.messages.append(event)
+            behind = event.offset + event.wire_size
+        elif event.scope == "file" or len(refused) + len(found.refused) >= MAX_REFUSED:
+            found.bad = found.bad or str(event)
+        else:
+            refused.setdefault(event.message, (event, behind))
+    _bound(found, refused, batch.size)
+    if manifest and not found.bad:
+        summary = batch.summary
+        found.bad = manifest.matches(batch.size, batch.sha256, summary.messages, summary.recipients) or ""
+    return found
+
+
+def _bound(found: Examined, refused: dict[int, tuple[Fault, int]], end: int) -> None:
+    """Give the refused messages since the last complete one their end: nothing behind it belongs to them."""
+    found.refused += [Refused(fault, start, end) for fault, start in refused.values()]
+    refused.clear()

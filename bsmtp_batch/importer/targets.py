@@ -1,0 +1,66 @@
+"""The targets behind the contract: SMTP and LMTP servers, ``sendmail -bs``, and, in its own module, a Maildir."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bsmtp_batch.edge.process import Child
+from bsmtp_batch.edge.sockets import Channel, connect_tcp, connect_unix
+from bsmtp_batch.importer import address
+from bsmtp_batch.importer.contract import Target, Unreachable
+from bsmtp_batch.importer.maildir import MaildirTarget
+from bsmtp_batch.importer.smtp import SmtpConnection
+from bsmtp_batch.wire.session import Protocol
+
+CONNECT = 30.0
+"""Seconds for a connection to come about."""
+
+
+def target_of(place: address.Place, *, node: str, patience: float = 1.0) -> Target:
+    """The target at ``place``; ``node`` is how we introduce ourselves, ``patience`` stretches the time-outs."""
+    match place:
+        case address.Server(host, port, lmtp):
+            name = f"{'lmtp' if lmtp else 'smtp'}://{f'[{host}]' if ':' in host else host}:{port}"
+            protocol = Protocol.LMTP if lmtp else Protocol.SMTP
+            return ServerTarget(name, protocol, lambda: connect_tcp(host, port, CONNECT * patience), node, patience)
+        case address.Socket(path):
+            return ServerTarget(
+                f"lmtp://{path}", Protocol.LMTP, lambda: connect_unix(path, CONNECT * patience), node, patience
+            )
+        case address.Program(path):
+            return ServerTarget(f"sendmail:{path}", Protocol.SMTP, lambda: Child([path, "-bs"]), node, patience)
+        case address.Maildir(path):
+            return MaildirTarget(path)
+
+
+class ServerTarget:
+    """Something that speaks SMTP or LMTP on the channel that ``reach`` opens."""
+
+    def __init__(self, name: str, protocol: Protocol, reach: Callable[[], Channel], node: str, patience: float) -> None:
+        self._name = name
+        self._protocol = protocol
+        self._reach = reach
+        self._node = node
+        self._patience = patience
+
+    @property
+    def name(self) -> str:
+        """See :class:`~bsmtp_batch.importer.contract.Target`."""
+        return self._name
+
+    def connect(self) -> SmtpConnection:
+        """See :class:`~bsmtp_batch.importer.contract.Target`."""
+        try:
+            channel = self._reach()
+        except OSError as error:
+            raise Unreachable(f"{self._name} cannot be reached: {error.strerror or error}") from error
+        complaint = channel.complaint if isinstance(channel, Child) else lambda: ""
+        connection = SmtpConnection(channel, self._protocol, patience=self._patience, complaint=complaint)
+        try:
+            connection.greet(self._node)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, Unreachable):
+                raise Unreachable(f"{self._name} takes no mail now: {error}") from error
+            raise
+        return connection
