@@ -77,7 +77,7 @@ def test_a_program_that_writes_in_place_is_caught_with_half_a_file(tmp_path: Pat
     tally, seen = kill_everywhere(tmp_path, warm)
     warm.close()
     assert seen == {b"nothing", b"", b"one ", b"one two"}
-    assert tally.hits == 5  # openat, write, write, close, exit_group
+    assert tally.counts["hits"] == 5  # openat, write, write, close, exit_group
 
 
 def test_a_program_that_renames_is_never_seen_with_half_a_file(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_program_that_renames_is_never_seen_with_half_a_file(tmp_path: Path) -
     tally, seen = kill_everywhere(tmp_path, warm)
     warm.close()
     assert seen == {b"nothing", b"one two"}
-    assert tally.hits == 7
+    assert tally.counts["hits"] == 7
 
 
 def test_an_fsync_that_is_tried_again_is_noticed(tmp_path: Path) -> None:

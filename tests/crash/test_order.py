@@ -54,3 +54,14 @@ def test_a_list_marked_done_before_the_removals_are_durable() -> None:
 
 def test_a_failed_fsync_makes_nothing_durable() -> None:
     assert "not durable" in found(CREATE, WRITE, ("fsync", "3</h/tmp/x>) = -1 EIO"), RENAME)
+
+
+def test_names_in_an_open_directory_are_followed() -> None:
+    make = ("openat", '5</h/medium/r>, ".b.part", O_WRONLY|O_CREAT|O_EXCL, 0600) = 6</h/medium/r/.b.part>')
+    name = ("renameat", '5</h/medium/r>, ".b.part", 5</h/medium/r>, "b") = 0')
+    assert "/h/medium/r/b" in found(make, name, EXIT)
+    assert found(make, name, ("fsync", "5</h/medium/r>) = 0"), EXIT) == ""
+
+
+def test_what_a_killed_process_left_is_not_durable_for_the_next() -> None:
+    assert "/h/new/x" in found(CREATE, WRITE, SYNC, RENAME, UNLINK)

@@ -9,19 +9,19 @@ second. The small matrix therefore visits those calls (:data:`CHANGING`), and ev
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from support import strace
 from support.strace import Call
 from support.warm import MARK
 
 _CHANGING = """write pwrite64 writev pwritev pwritev2 sendfile copy_file_range splice fsync fdatasync sync_file_range
-    rename renameat renameat2 unlink unlinkat rmdir link linkat symlink symlinkat mkdir mkdirat ftruncate truncate fallocate
-    flock fchmod chmod fchmodat utimensat close exit_group sendto sendmsg connect shutdown fork vfork clone clone3
-    execve kill"""
+    rename renameat renameat2 unlink unlinkat rmdir link linkat symlink symlinkat mkdir mkdirat ftruncate truncate
+    fallocate flock fchmod chmod fchmodat utimensat close exit_group sendto sendmsg connect shutdown fork vfork clone
+    clone3 execve kill"""
 CHANGING = frozenset(_CHANGING.split())
 """Calls that change what a kill leaves behind. ``openat`` is one when it makes a file, ``fcntl`` when it locks."""
 
@@ -95,45 +95,44 @@ def chunk(points: list[Point], index: int, of: int) -> list[Point]:
     return points[index::of]
 
 
-@dataclass
 class Tally:
-    """What came of the points of one test. ``kind`` is what was done at each, e.g. ``kill`` or ``EIO``."""
+    """What came of the points of one test. ``kind`` is what was done at each, e.g. ``kill`` or ``EIO``.
 
-    stage: str
-    kind: str
-    points: int = 0
-    hits: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
+    ``counts`` is kept up to date all the time: it is handed to pytest when the test begins, for the summary.
+    """
+
+    def __init__(self, stage: str, kind: str) -> None:
+        self.counts: dict[str, Any] = {"stage": stage, "kind": kind, "points": 0, "hits": 0, "wrong": 0, "outcomes": {}}
+        self.faults: list[str] = []
 
     def hit(self, outcome: str) -> None:
         """The point was reached and the fault happened there."""
-        self.points += 1
-        self.hits += 1
-        self.outcomes[outcome] += 1
+        self.counts["hits"] += 1
+        self._point(outcome)
 
     def missed(self, point: Point) -> None:
         """The run ended without coming to the point: fewer calls than in the clean run."""
-        self.points += 1
-        self.outcomes["never reached"] += 1
+        self._point("never reached")
         if not full():
             self.faults.append(f"{point}: never reached; the run was not the same as the clean run")
 
     def wrong(self, point: Point, what: object) -> None:
         """Something is not as promised."""
+        self.counts["wrong"] += 1
         self.faults.append(f"{point}:\n    {what}")
 
-    def as_property(self) -> dict[str, object]:
-        """For the summary at the end of the run."""
-        return {"stage": self.stage, "kind": self.kind, "points": self.points, "hits": self.hits,
-                "outcomes": dict(self.outcomes), "faults": len(self.faults)}  # fmt: skip
+    def _point(self, outcome: str) -> None:
+        outcomes = self.counts["outcomes"]
+        self.counts["points"] += 1
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
     def verdict(self) -> None:
         """Fail with everything that went wrong, and when the matrix was empty or its faults did not happen."""
+        points, hits = self.counts["points"], self.counts["hits"]
         shown = "\n\n".join(self.faults[:5])
-        assert not self.faults, f"{self.stage}/{self.kind}: {len(self.faults)} of {self.points} points\n{shown}"
-        assert self.hits, f"{self.stage}/{self.kind}: no fault was injected at all"
-        assert self.hits * 10 >= self.points * 9, f"{self.stage}/{self.kind}: {self.hits} of {self.points} points hit"
+        assert not self.faults, f"{len(self.faults)} faults at {points} points, the first of them:\n{shown}"
+        assert hits, "no fault was injected at all"
+        assert hits * 10 >= points * 9, f"only {hits} of {points} points were hit"
 
 
 def never_synced_again(calls: list[Call]) -> list[str]:

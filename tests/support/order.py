@@ -1,8 +1,8 @@
 """Reads a log of system calls for what a power cut would break: the order of writing, fsync, rename and removal.
 
-A kill cannot show a missing fsync, for the page cache outlives the process. The order in which calls were made can. The
-model is the weakest one POSIX allows: nothing is on the medium before an fsync of the file (content) or of the directory
-(a name in it) has returned.
+A kill cannot show a missing fsync, for the page cache outlives the process. The order in which calls were made can.
+The model is the weakest one POSIX allows: nothing is on the medium before an fsync of the file (content) or of the
+directory (a name in it) has returned.
 
 The rules, for paths below one directory:
 
@@ -14,14 +14,14 @@ The rules, for paths below one directory:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from support.strace import Call
 
 _FD = re.compile(r"^(\d+)<([^>]*)>")
 _OUT_FD = re.compile(r"^1<")
-_PATHS = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_PATHS = re.compile(r'(?:(?:\d+|AT_FDCWD)<([^>]*)>, )?"((?:[^"\\]|\\.)*)"')
 _WRITES = frozenset(["write", "pwrite64", "writev", "pwritev", "sendfile", "copy_file_range", "ftruncate"])
 _CARRIES_MAIL = ("new", "ready", "kept", "work", "medium")
 
@@ -34,8 +34,12 @@ class _State:
     removed: dict[str, set[str]] = field(default_factory=dict)
 
 
-def violations(calls: list[Call], home: str) -> Iterator[str]:
-    """What ``calls`` did too early, in words; nothing when every promise was kept in order."""
+def violations(calls: Iterable[Call], home: str) -> Iterator[str]:
+    """What ``calls`` did too early, in words; nothing when every promise was kept in order.
+
+    ``calls`` may come from several processes one after the other: what one left without an fsync when it was killed is
+    not durable when the next one finds it.
+    """
     state = _State(home)
     for call in calls:
         if call.failed or call.result == "?":
@@ -46,7 +50,7 @@ def violations(calls: list[Call], home: str) -> Iterator[str]:
 
 
 def _step(state: _State, call: Call) -> Iterator[str]:
-    paths = [p for p in _PATHS.findall(call.text) if p.startswith(state.home)]
+    paths = [path for path in _paths(call) if path.startswith(state.home)]
     if call.name in _WRITES:
         yield from _wrote(state, call)
     elif call.name in {"fsync", "fdatasync"}:
@@ -61,6 +65,11 @@ def _step(state: _State, call: Call) -> Iterator[str]:
         _take(state, paths[0])
     elif call.name.startswith("mkdir") and paths:
         _make(state, paths[0])
+
+
+def _paths(call: Call) -> list[str]:
+    """The paths a call names, those relative to an open directory made whole."""
+    return [name if name.startswith("/") else f"{base}/{name}" for base, name in _PATHS.findall(call.text)]
 
 
 def _fd_path(call: Call) -> str:

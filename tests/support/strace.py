@@ -108,7 +108,7 @@ def run(
     """Run ``argv`` from its very start under strace; a death by signal is a negative return code, as without strace.
 
     ``prefix`` is a program that starts ``argv`` in its place (``prlimit``), inside strace so that its limits do not
-    reach the log.
+    reach the log. (``--seccomp-bpf`` would be faster, but strace 6.1 injects no signals with it.)
     """
     return subprocess.run(
         [*options(log, inject, names), *(prefix or []), *argv],

@@ -1,0 +1,301 @@
+"""The stages under the matrix: from which state each is started, and what an operator's timers do after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from support import matrix, strace
+from support.matrix import Point, Tally
+from support.strace import Call
+from support.two_nodes import LARGE, MESSAGES, ROUTE, Message, Nodes, Torn, stub_command
+from support.warm import Ended, Step
+
+Build = Callable[[Nodes], None]
+Steps = Callable[[Nodes], list[Step]]
+KILLED = -9
+
+
+@dataclass(frozen=True)
+class Case:
+    """One command in one state.
+
+    ``accepted`` are the messages the MTA was told yes for before; ``handed`` is the one this command hands in, so the
+    MTA repeats it until it is told yes. ``follow`` names what may come next after a crash. ``outcome`` puts into words
+    what a crash left, for the summary.
+    """
+
+    name: str
+    build: Build
+    step: Callable[[Nodes], Step]
+    accepted: tuple[Message, ...]
+    follow: dict[str, Steps]
+    outcome: Callable[[Nodes], str]
+    handed: Message | None = None
+
+
+def count(pattern: str, one: str, none: str) -> Callable[[Nodes], str]:
+    """An outcome: how many files there are."""
+
+    def words(nodes: Nodes) -> str:
+        found = [p for p in nodes.home.glob(pattern) if not p.name.startswith(".")]
+        return none if not found else one if len(found) == 1 else f"{len(found)} {one}"
+
+    return words
+
+
+def empty(nodes: Nodes) -> None:
+    """A route and nothing in it."""
+    nodes.found()
+
+
+def waiting(*messages: Message) -> Build:
+    """Messages in ``new/``."""
+
+    def build(nodes: Nodes) -> None:
+        nodes.found()
+        for message in messages:
+            nodes.must(nodes.hand_in(message))
+
+    return build
+
+
+def sealed(*batches: tuple[Message, ...]) -> Build:
+    """Batches in ``ready/``."""
+
+    def build(nodes: Nodes) -> None:
+        nodes.found()
+        for batch in batches:
+            for message in batch:
+                nodes.must(nodes.hand_in(message))
+            nodes.must(nodes.seal())
+
+    return build
+
+
+def after(build: Build, *steps: Callable[[Nodes], Step]) -> Build:
+    """A state, and what else is done to get to the wanted one."""
+
+    def more(nodes: Nodes) -> None:
+        build(nodes)
+        for step in steps:
+            nodes.must(step(nodes))
+
+    return more
+
+
+ONE, TWO, THREE, FOUR = MESSAGES
+TWO_BATCHES = sealed((ONE, TWO), (THREE,))
+PUSHED = after(TWO_BATCHES, Nodes.push)
+PULLED = after(PUSHED, Nodes.pull)
+AGAIN: dict[str, Steps] = {"again": lambda nodes: []}
+
+
+def delivering(name: str, message: Message, build: Build, *accepted: Message) -> Case:
+    """A hand-in that is killed: the MTA repeats it at once, or after everything so far has been sealed and has left."""
+    return Case(
+        f"deliver, {name}",
+        build,
+        lambda nodes: nodes.hand_in(message),
+        accepted,
+        {
+            "repeated at once": lambda nodes: [nodes.hand_in(message)],
+            "sealed before it is repeated": lambda nodes: [nodes.seal(), nodes.hand_in(message)],
+            "handed over before it is repeated": lambda nodes: [*nodes.round(), nodes.hand_in(message)],
+        },
+        count(f"hub/out/{ROUTE}/new/{'*'}", "in new/", "nothing in new/"),
+        message,
+    )
+
+
+DELIVER = [
+    delivering("first message", ONE, empty),
+    delivering("another waits", TWO, waiting(ONE), ONE),
+    delivering("1.2 MB", LARGE, empty),
+    delivering("repeated", ONE, waiting(ONE), ONE),
+    delivering("repeated after seal", ONE, sealed((ONE,)), ONE),
+]
+STAGES = [
+    Case(
+        "seal, three messages",
+        waiting(ONE, TWO, THREE),
+        Nodes.seal,
+        (ONE, TWO, THREE),
+        {
+            "sealed again": lambda nodes: [],
+            "fetched before it is sealed again": lambda nodes: [nodes.push(), nodes.pull(), nodes.import_()],
+            "new mail first": lambda nodes: [nodes.hand_in(FOUR)],
+        },
+        count("hub/out/*/ready/*.bsmtp", "committed", "undone"),
+    ),
+    Case(
+        "seal, second batch",
+        after(sealed((ONE,)), lambda nodes: nodes.hand_in(TWO)),
+        Nodes.seal,
+        (ONE, TWO),
+        AGAIN,
+        count("hub/out/*/ready/*.bsmtp", "batch in ready/", "none"),
+    ),
+    Case(
+        "push, two batches",
+        TWO_BATCHES,
+        Nodes.push,
+        (ONE, TWO, THREE),
+        {
+            "pushed again": lambda nodes: [],
+            "pulled before it is pushed again": lambda nodes: [nodes.pull(), nodes.import_()],
+        },
+        count("medium/*/*.bsmtp", "on the medium", "nothing on the medium"),
+    ),
+    Case(
+        "push, receipts",
+        PULLED,
+        Nodes.push,
+        (ONE, TWO, THREE),
+        {
+            "pushed again": lambda nodes: [],
+            "pulled before it is pushed again": lambda nodes: [nodes.pull(), nodes.import_()],
+            "sealed before it is pushed again": lambda nodes: [nodes.hand_in(FOUR), nodes.seal()],
+        },
+        count("hub/out/*/kept/*.bsmtp", "released", "none released"),
+    ),
+    Case(
+        "pull, two batches",
+        PUSHED,
+        Nodes.pull,
+        (ONE, TWO, THREE),
+        {
+            "pulled again": lambda nodes: [],
+            "pushed before it is pulled again": lambda nodes: [nodes.push(), nodes.import_()],
+        },
+        count("site/in/*/new/*.bsmtp", "received", "none received"),
+    ),
+    Case(
+        "import, two batches, Maildir",
+        PULLED,
+        Nodes.import_,
+        (ONE, TWO, THREE),
+        {
+            "imported again": lambda nodes: [],
+            "pulled before it is imported again": lambda nodes: [nodes.pull(), nodes.push()],
+        },
+        count("mail/new/*", "delivered", "none delivered"),
+    ),
+]
+CASES = {case.name: case for case in [*DELIVER, *STAGES]}
+
+
+@dataclass
+class Bench:
+    """Runs cases: keeps their start states, hits them at points, checks what comes of it."""
+
+    nodes: Nodes
+    saved: Path
+    package: Path | None = None
+
+    def start(self, case: Case) -> Path:
+        """The saved start state of a case."""
+        where = self.saved / case.name.replace(" ", "-").replace(",", "")
+        if not where.exists():
+            case.build(self.nodes)
+            self.nodes.save(where)
+        return where
+
+    def clean(self, case: Case, start: Path | None = None) -> list[Call]:
+        """The calls of the command from its first real step to its end, undisturbed; ``start`` is another state.
+
+        The first of two runs may still compile modules and write what it compiled; the matrix gets the second.
+        """
+        for _ in range(2):
+            self.nodes.become(start or self.start(case))
+            ended = self.traced(case, None)
+            assert ended.code == 0, str(ended)
+        calls = strace.parse(self.log)
+        if case.handed is None:
+            return matrix.after_mark(calls)
+        return matrix.after_mark(calls, lambda c: str(self.nodes.home) in c.text and c.name != "execve")
+
+    @property
+    def log(self) -> Path:
+        """Where strace writes."""
+        return self.saved / "strace.log"
+
+    def traced(self, case: Case, inject: str | None, *, fsize: int | None = None) -> Ended:
+        """Run the command of ``case`` under strace. ``deliver`` is started by its stub, as the MTA starts it.
+
+        Only the clean run lists all calls; strace makes each call it lists slow.
+        """
+        step = case.step(self.nodes)
+        names = f"{inject.partition(':')[0]},fsync,fdatasync" if inject else "all"
+        if step.program != "deliver":
+            step = Step(step.program, step.argv, step.stdin, fsize)
+            return self.nodes.warm.traced(step, strace.options(self.log, inject, names))
+        prefix = ["prlimit", f"--fsize={fsize}:"] if fsize is not None else None
+        done = strace.run(
+            [*stub_command(self.package), *step.argv], self.log, inject=inject, names=names,
+            stdin=Path(step.stdin).read_bytes(), prefix=prefix,
+        )  # fmt: skip
+        return Ended(step, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def kill(self, case: Case, points: list[Point], tally: Tally) -> None:
+        """Kill at each point; then everything an operator's timers do, in each order they may do it."""
+        for point in points:
+            self.nodes.become(self.start(case))
+            ended = self.traced(case, strace.kill_at(point.name, point.ordinal))
+            if not (ended.code == KILLED and strace.was_killed(self.log)):
+                tally.missed(point)
+                continue
+            tally.hit(case.outcome(self.nodes))
+            self.judge(case, point, tally)
+
+    def fail(self, case: Case, points: list[Point], tally: Tally, error: str, *, onwards: bool) -> None:
+        """Answer each point with ``error``; the exit status has to be an honest one, and nothing may be lost."""
+        for point in points:
+            self.nodes.become(self.start(case))
+            ended = self.traced(case, strace.fail_at(point.name, point.ordinal, error, onwards=onwards))
+            calls = strace.parse(self.log)
+            if not any(call.injected for call in calls):
+                tally.missed(point)
+                continue
+            tally.hit(f"exit {ended.code}")
+            if ended.code not in (0, 75):
+                tally.wrong(point, f"an error of the medium has to end with 0 or 75: {ended}")
+            if not onwards and (again := matrix.never_synced_again(calls)):
+                tally.wrong(point, f"fsync was tried again after it failed: {again}")
+            self.judge(case, point, tally, told_yes=ended.code == 0)
+
+    def judge(self, case: Case, point: Point, tally: Tally, *, told_yes: bool = False) -> None:
+        """Check the state as it is, then follow every variant from it to its end and check what arrived."""
+        try:
+            self.nodes.assert_nothing_torn()
+        except Torn as torn:
+            tally.wrong(point, torn)
+        variants = dict(case.follow)
+        if told_yes and case.handed:
+            variants = {"told yes, so not repeated": lambda nodes: []}
+        here = self.nodes.save(self.saved / "after") if len(variants) > 1 else None
+        for variant, steps in variants.items():
+            if here is not None:
+                self.nodes.become(here)
+            try:
+                self._follow(case, steps(self.nodes))
+            except AssertionError as wrong:
+                tally.wrong(point, f"{variant}: {wrong}")
+
+    def _follow(self, case: Case, steps: list[Step]) -> None:
+        nodes = self.nodes
+        handed = {step.stdin for step in steps if step.program == "deliver"}
+        messages = list(case.accepted)
+        for extra in (*([case.handed] if case.handed else []), FOUR):
+            if extra not in messages and (extra is case.handed or nodes.hand_in(extra).stdin in handed):
+                messages.append(extra)
+        for step in steps:
+            ended = nodes.run(step)
+            # What another stage has left half done may be for later, but not for the MTA that repeats itself.
+            assert ended.code == 0 or (ended.code == 75 and step.program != "deliver"), str(ended)
+            nodes.assert_nothing_torn()
+        for step in [*nodes.round(), *nodes.round()[:-1]]:
+            nodes.must(step)
+            nodes.assert_nothing_torn()
+        nodes.assert_arrived(messages)
