@@ -27,6 +27,8 @@ HOME = "/opt/bsmtp-batch"
 SPOOL = "/var/spool/bsmtp-batch"
 OWNER = "bsmtp-batch"
 PROGRAM = f"{HOME}/bin/bsmtp-batch"
+PREFIX = os.path.realpath(sys.prefix)
+PYTHON = f"{PREFIX}/bin/python"
 NAMESPACES = ["--mount", "--uts", "--net", "--pid"]
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -47,13 +49,14 @@ class Box:
         if os.geteuid() != 0:
             raise Unavailable("only root can give a mail server its own view of the machine (run the tests as root)")
         roots = [str(root(s)) for s in sets]
+        self._spawned: list[subprocess.Popen[bytes]] = []
         settings = {
             "roots": roots,
             "accounts": {OWNER: SPOOL, **accounts},
             "hostname": name,
             "hosts": f"127.0.0.1 {' '.join([name, *hosts, 'localhost'])}\n",
-            "needed": [sys.prefix, sys.base_prefix, os.path.dirname(os.path.dirname(bsmtp_batch.__file__))],
-            "links": {HOME: sys.prefix},
+            "needed": [PREFIX, os.path.realpath(sys.base_prefix), str(Path(bsmtp_batch.__file__).resolve().parents[1])],
+            "links": {HOME: PREFIX},
         }
         command = ["unshare", *NAMESPACES, "--fork", "--kill-child", sys.executable, "-I"]
         self._process = subprocess.Popen(
@@ -69,6 +72,12 @@ class Box:
         self.pid = int(first[0])
         self.root = Path(f"/proc/{self.pid}/root")
         self.run("install", "-d", "-o", OWNER, "-g", OWNER, "-m", "750", SPOOL)
+        self._fresh_stub()
+
+    def _fresh_stub(self) -> None:
+        """Put today's stub where the installer put it: an editable install keeps the one of the day it was made."""
+        stub = (Path(bsmtp_batch.__file__).parent / "deliver" / "stub.py").read_text()
+        self.write(f"{PREFIX}/bin/bsmtp-batch-deliver", stub.replace("#!python", f"#!{PYTHON}", 1), 0o755)
 
     def path(self, name: str) -> Path:
         """The file ``name`` of the box as the test process reaches it. Absolute links in it lead out of the box."""
@@ -76,7 +85,7 @@ class Box:
 
     def command(self, *argv: str, user: str | None = None) -> list[str]:
         """The command line that runs ``argv`` in the box, as root or as ``user``."""
-        enter = ["nsenter", f"--target={self.pid}", *NAMESPACES, "--root", "--wd=/", "--"]
+        enter = ["nsenter", f"--target={self.pid}", *NAMESPACES, "--root", "--wd", "--"]
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []
         return [*enter, *become, *argv]
 
@@ -93,12 +102,11 @@ class Box:
         )
         return done
 
-    def spawn(self, *argv: str, user: str | None = None) -> subprocess.Popen[bytes]:
+    def spawn(self, *argv: str, user: str | None = None) -> None:
         """Start a program that stays for the life of the box."""
-        return subprocess.Popen(
-            self.command(*argv, user=user), env=ENVIRONMENT,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        null = subprocess.DEVNULL
+        command = self.command(*argv, user=user)
+        self._spawned.append(subprocess.Popen(command, env=ENVIRONMENT, stdin=null, stdout=null, stderr=null))
 
     def batch(
         self, *arguments: str, code: int | None = 0, spool: str = SPOOL, **more: Any
@@ -121,6 +129,7 @@ class Box:
         """End everything in the box; its files and mounts go with its first process."""
         assert self._process.stdin and self._process.stdout and self._process.stderr
         self._process.stdin.close()
-        self._process.wait(20)
+        for process in [self._process, *self._spawned]:
+            process.wait(20)
         self._process.stdout.close()
         self._process.stderr.close()

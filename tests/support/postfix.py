@@ -11,12 +11,12 @@ import base64
 import json
 import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from support.box import SPOOL, Box
+from support.box import PYTHON, SPOOL, Box
 from support.corpus import DOMAIN, Mail
+from support.mailcheck import Parcel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CONTRIB = Path(__file__).parents[2] / "contrib"
 HERE = Path(__file__).parent
 RECORDER = 2424
+DIE = "/opt/die"
 STOCK = """\
 smtp      inet  n       -       n       -       -       smtpd
 pickup    unix  n       -       n       60      1       pickup
@@ -73,15 +74,6 @@ queue_run_delay = 300s
 """
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """A message that reached the recorder: its envelope and its content with CRLF line ends."""
-
-    sender: str
-    rcpts: tuple[str, ...]
-    content: bytes
-
-
 class Postfix:
     """One instance: ``name`` is also its configuration's, queue's and log's name."""
 
@@ -103,13 +95,17 @@ class Postfix:
     def reconfigure(self, **settings: str) -> None:
         """Change lines of main.cf and make the running instance read them."""
         self.box.run("postconf", "-c", self.directory, "-e", *(f"{k} = {v}" for k, v in settings.items()))
+        self.reload()
+
+    def reload(self) -> None:
+        """Make the running instance read its files again."""
         self.box.run("postfix", "-c", self.directory, "reload")
 
     def add_service(self, entry: str) -> None:
         """Append an entry to master.cf and make the running instance read it."""
         file = self.box.path(f"{self.directory}/master.cf")
         file.write_text(file.read_text() + "\n" + entry)
-        self.box.run("postfix", "-c", self.directory, "reload")
+        self.reload()
 
     def inject(self, mails: Iterable[Mail]) -> list[str]:
         """Send messages by SMTP; the queue id each one got."""
@@ -154,7 +150,7 @@ def inject(box: Box, port: int, mails: Iterable[Mail]) -> list[str]:
         {"sender": m.sender, "rcpts": list(m.rcpts), "content": base64.b64encode(m.canonical).decode()} for m in mails
     ]
     text = "".join(json.dumps(r) + "\n" for r in rows).encode()
-    done = box.run("/opt/bsmtp-batch/bin/python", "-I", str(HERE / "inject.py"), str(port), input=text)
+    done = box.run(PYTHON, "-I", str(HERE / "inject.py"), str(port), input=text)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -166,14 +162,14 @@ class Recorder:
     def __init__(self, box: Box):
         self.box = box
         box.run("install", "-d", self.directory)
-        box.spawn("/opt/bsmtp-batch/bin/python", "-I", str(HERE / "recorder.py"), str(RECORDER), self.directory)
+        box.spawn(PYTHON, "-I", str(HERE / "recorder.py"), str(RECORDER), self.directory)
 
-    def all(self) -> list[Recorded]:
+    def all(self) -> list[Parcel]:
         """Everything recorded so far, in the order of arrival."""
         found = []
         for name in sorted(self.box.path(self.directory).glob("*.json"), key=lambda p: int(p.stem)):
             envelope = json.loads(name.read_text())
-            found.append(Recorded(envelope["sender"], tuple(envelope["rcpts"]), name.with_suffix(".eml").read_bytes()))
+            found.append(Parcel(envelope["sender"], tuple(envelope["rcpts"]), name.with_suffix(".eml").read_bytes()))
         return found
 
     def clear(self) -> None:
@@ -189,8 +185,8 @@ def main_cf(text: str) -> str:
 
 def postfix_box() -> Box:
     """A box with Postfix's accounts, directories and set-group-id commands, nothing started."""
-    accounts = {"postfix": "/var/spool/postfix", "postdrop": "/var/spool/postfix", "bsmtp": SPOOL}
-    box = Box("postfix", accounts=accounts, hosts=["provider.example", "customer.example", "world.example"])
+    accounts = {"postfix": "/var/spool/postfix", "postdrop": "/var/spool/postfix"}
+    box = Box("postfix", "strace", accounts=accounts, hosts=["provider.example", "customer.example", "world.example"])
     for name in ("postdrop", "postqueue"):
         box.run("chgrp", "postdrop", f"/usr/sbin/{name}")
         box.run("chmod", "2755", f"/usr/sbin/{name}")
@@ -198,10 +194,37 @@ def postfix_box() -> Box:
 
 
 def provider(box: Box) -> Postfix:
-    """The provider: the customer's domain goes where the contrib file sends it, bounces go to the recorder."""
+    """The provider, wired as the contrib file says; all other mail, bounces for the most part, goes to the recorder.
+
+    Beside the contrib file's customer it knows every domain below ``site.example``: each is a route of its own name.
+    """
     entry = (CONTRIB / "postfix-master.cf").read_text()
-    assert DOMAIN in entry
-    return Postfix(box, "provider", 2525, main_cf(entry) + f"default_transport = lmtp:127.0.0.1:{RECORDER}\n", entry)
+    settings = main_cf(entry)
+    assert DOMAIN in settings
+    settings = settings.replace("transport_maps = ", "transport_maps = regexp:/etc/postfix-provider/sites ")
+    services = {"site": "bsmtp-batch", "dying": "dying", "debian": "stock-debian", "upstream": "stock-upstream"}
+    sites = [f"/@.*\\.{name}\\.example$/ {service}:\n" for name, service in services.items()]
+    box.write("/etc/postfix-provider/sites", "".join(sites))
+    settings += f"default_transport = lmtp:127.0.0.1:{RECORDER}\n"
+    return Postfix(box, "provider", 2525, settings, entry + dying(box, entry) + stock(box))
+
+
+def dying(box: Box, entry: str) -> str:
+    """The contributed entry again, as a service whose program is killed at its very end while the file DIE is there."""
+    argv = re.search(r"^bsmtp-batch +unix.*?argv=(.*?)\n(?=\S|\n)", entry, re.S | re.M)
+    assert argv
+    die = "exec strace -o /dev/null -e trace=exit_group -e inject=exit_group:signal=KILL"
+    box.write("/opt/perhaps", f'#!/bin/sh\ntest ! -e {DIE} || {die} "$@"\nexec "$@"\n', 0o755)
+    return f"dying unix - n n - - pipe\n  flags=q null_sender= user=bsmtp-batch argv=/opt/perhaps {argv[1]}\n"
+
+
+def stock(box: Box) -> str:
+    """The `bsmtp` entries people have in their master.cf: Debian's from its package, and that of Postfix's sources."""
+    shipped = box.path("/usr/share/postfix/master.cf.dist").read_text()
+    debian = re.search(r"^bsmtp +(unix.*\n(?: .*\n)+)", shipped, re.M)
+    assert debian and "/usr/lib/bsmtp/bsmtp -t$nexthop -f$sender $recipient" in debian[1]
+    upstream = "unix - n n - - pipe\n  flags=Fq. user=bsmtp argv=/usr/local/sbin/bsmtp -f $sender $nexthop $recipient\n"
+    return f"stock-debian {debian[1]}stock-upstream {upstream}"
 
 
 def customer(box: Box) -> Postfix:
@@ -213,3 +236,33 @@ def customer(box: Box) -> Postfix:
         "default_destination_recipient_limit = 1000\nsmtpd_recipient_limit = 2000\n"
     )
     return Postfix(box, "customer", 2626, settings)
+
+
+class Hub:
+    """Everything the Postfix tests share: one box with the provider, the customer and the recorder running in it."""
+
+    def __init__(self) -> None:
+        self.box = postfix_box()
+        self.recorder = Recorder(self.box)
+        self.provider = provider(self.box)
+        self.customer = customer(self.box)
+        self._routes = 0
+
+    def route(self, kind: str = "site") -> str:
+        """A new route, in use by nobody else, and a domain whose mail the provider hands to it.
+
+        ``kind`` says how: "site" by the contributed entry, "dying", "debian", "upstream" by the other services.
+        """
+        self._routes += 1
+        name = f"r{self._routes}.{kind}.example"
+        self.box.batch("route", "add", name)
+        return name
+
+    def waiting(self, route: str) -> list[str]:
+        """The names of the fragments that wait in ``route``."""
+        return sorted(p.name for p in self.box.path(f"{SPOOL}/out/{route}/new").iterdir())
+
+    def close(self) -> None:
+        self.customer.stop()
+        self.provider.stop()
+        self.box.close()

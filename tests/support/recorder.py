@@ -1,4 +1,4 @@
-"""An LMTP server that keeps what it is given, envelope and octets: the tests' mailbox and the rest of their world.
+"""An LMTP and SMTP server that keeps what it is given, envelope and octets: the tests' mailbox, and their world.
 
 ``python recorder.py PORT DIRECTORY`` inside a box. Each message becomes DIRECTORY/N.eml, its content with CRLF and its
 doubled dots undone, and then DIRECTORY/N.json, ``{"sender": ..., "rcpts": [...]}`` as they stood in the commands.
@@ -21,7 +21,7 @@ class Recorder(socketserver.StreamRequestHandler):
     """One LMTP connection."""
 
     def handle(self) -> None:
-        self.sender, self.rcpts = "", []
+        self.sender, self.rcpts, self.lmtp = "", list[str](), False
         self.wfile.write(b"220 recorder\r\n")
         while line := self.rfile.readline():
             verb = line[:4].upper()
@@ -31,7 +31,8 @@ class Recorder(socketserver.StreamRequestHandler):
             self.wfile.write(self.answer(verb, line))
 
     def answer(self, verb: bytes, line: bytes) -> bytes:
-        if verb == b"LHLO":
+        if verb in (b"LHLO", b"EHLO"):
+            self.lmtp = verb == b"LHLO"
             return GREETED
         if verb in (b"MAIL", b"RSET"):
             self.sender, self.rcpts = self.path(line), []
@@ -40,7 +41,7 @@ class Recorder(socketserver.StreamRequestHandler):
         elif verb == b"DATA":
             self.wfile.write(b"354 go on\r\n")
             self.keep()
-            return b"250 2.0.0 kept\r\n" * len(self.rcpts)
+            return b"250 2.0.0 kept\r\n" * (len(self.rcpts) if self.lmtp else 1)
         return b"250 2.0.0 ok\r\n"
 
     def path(self, line: bytes) -> str:

@@ -1,0 +1,47 @@
+"""The servers, each started once per test worker and stopped with it; without them the tests skip, or fail under CI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
+
+import pytest
+from support.debian import Unavailable, need
+from support.exim import Exim
+from support.postfix import Hub
+from support.sendmail import Sendmail
+
+
+class Closing(Protocol):
+    def close(self) -> None: ...
+
+
+Server = TypeVar("Server", bound=Closing)
+
+
+def running(make: Callable[[], Server]) -> Iterator[Server]:
+    """Start a server for a fixture, and stop it afterwards."""
+    try:
+        server = make()
+    except Unavailable as missing:
+        need(str(missing))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[Hub]:
+    """Postfix as provider and as customer."""
+    yield from running(Hub)
+
+
+@pytest.fixture(scope="session")
+def sendmail() -> Iterator[Sendmail]:
+    """Sendmail as provider."""
+    yield from running(Sendmail)
+
+
+@pytest.fixture(scope="session")
+def exim() -> Iterator[Exim]:
+    """Exim as provider, as writer and as reader of batches."""
+    yield from running(Exim)
