@@ -22,8 +22,9 @@ MAY_IMPORT = {
     "config_place": set(),
     "errors": set(),
     "": set(),
+    "handover": {"handover", "batch", "spool", "ledger", "errors"},
     **{
-        stage: {stage, "batch", "wire", "spool", "ledger", "edge", "errors"}
+        stage: {stage, "handover", "batch", "wire", "spool", "ledger", "edge", "errors"}
         for stage in ("seal", "receive", "expire", "status", "courier", "importer")
     },
 }

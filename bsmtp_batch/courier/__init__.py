@@ -1,0 +1,1 @@
+"""Couriers: ways to move batches between two spools. See :mod:`bsmtp_batch.courier.contract`."""

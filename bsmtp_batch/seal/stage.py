@@ -171,7 +171,15 @@ def _commit(route: Route, manifest: Manifest, building: Building) -> None:
     """Intent, commit, and the walk to the end; each step durable before the next."""
     name = manifest.name
     durable.write_file(route.at(names.TMP, name + MANIFEST), manifest.to_bytes())
-    intent = Intent(name, route.name, manifest.sequence, manifest.sha256, manifest.digest(), tuple(building.members))
+    intent = Intent(
+        name=name,
+        route=route.name,
+        sequence=manifest.sequence,
+        size=manifest.bytes,
+        sha256=manifest.sha256,
+        manifest=manifest.digest(),
+        members=tuple(building.members),
+    )
     durable.write_file(route.list_path(manifest.sequence, done=False), intent.to_bytes())
     for file in (name + MANIFEST, name):
         durable.rename_durably(route.at(names.TMP, file), route.at(names.READY, file))

@@ -27,13 +27,15 @@ class Member:
 class Intent:
     """What batch ``sequence`` of a route consists of.
 
-    ``name`` is the batch's file name, ``sha256`` that of the batch file, ``manifest`` that of its manifest (both
-    hex). ``replaces`` names a sealed batch that goes to ``dead/`` when this one is committed, or is empty.
+    ``name`` is the batch's file name, ``size`` its octets, ``sha256`` that of the batch file, ``manifest`` that of
+    its manifest (both hex). ``replaces`` names a sealed batch that goes to ``dead/`` when this one is committed, or
+    is empty.
     """
 
     name: str
     route: str
     sequence: int
+    size: int
     sha256: str
     manifest: str
     members: tuple[Member, ...]
@@ -62,5 +64,5 @@ class Intent:
 
     def _sound(self) -> bool:
         texts = (self.name, self.route, self.sha256, self.manifest, self.replaces, *(m.name for m in self.members))
-        numbers = [self.sequence] + [n for m in self.members for n in (m.messages, m.recipients, m.size)]
+        numbers = [self.sequence, self.size] + [n for m in self.members for n in (m.messages, m.recipients, m.size)]
         return all(type(t) is str for t in texts) and all(type(n) is int and n >= 0 for n in numbers)

@@ -1,0 +1,239 @@
+"""``dir:/path``: a memory stick, NFS, a synchronised folder.
+
+Each route is a folder ``path/ROUTE`` with ``NAME.bsmtp.json``, ``NAME.bsmtp`` and, from the taker,
+``NAME.bsmtp.ack``. The
+maker of a batch removes all three at its next contact after the receipt. A folder of this kind may hold half-copied
+files,
+and files of anybody: sizes and hashes decide, and what is not complete is left for later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import Self
+
+from bsmtp_batch.batch.manifest import MAX_BYTES
+from bsmtp_batch.courier.contract import Courier, Cut, Moved, Refusal, Sent
+from bsmtp_batch.errors import Bad, Later, Problem
+from bsmtp_batch.handover.parcel import RECEIPT_CAP, Parcel, Receipt, parcel
+from bsmtp_batch.spool import names
+from bsmtp_batch.spool.medium import Folder, chunks_of, write_part
+from bsmtp_batch.spool.store import MANIFEST
+
+ACK = ".ack"
+TIME_GRAIN = 2.0
+"""Seconds: the coarsest clock of a file system on removable media (FAT)."""
+
+
+class Directory(Courier):
+    """The courier of one directory ``path``, which has to exist: a mount point that is empty because nothing is mounted
+    looks the same, and all that happens then is that batches wait for their receipts."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.peer = f"dir:{path}"
+        self._root: Folder | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._root = Folder.open(self.path)
+        except OSError as error:
+            raise Cut(
+                f"{self.path} cannot be opened: {error.strerror}",
+                safe="Nothing was moved",
+                next="mount the medium or make the directory, then run the command again",
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._root is not None:
+            self._root.close()
+
+    @property
+    def root(self) -> Folder:
+        """The open directory."""
+        assert self._root is not None, "the courier was not entered"
+        return self._root
+
+    def receipts(self, route: str) -> Iterator[Receipt | Refusal]:
+        if not self.root.is_directory(route):
+            return
+        with self._guarded(route), self.root.below(route) as folder:
+            for name in folder.names():
+                if name.endswith(ACK):
+                    yield _receipt(folder, route, name)
+
+    def clear(self, route: str, receipt: Receipt) -> None:
+        # The receipt goes last: as long as it is there, what is left of the batch is known to be nobody's loss.
+        with self._guarded(route), self.root.below(route) as folder:
+            folder.remove(receipt.name, receipt.name + MANIFEST, receipt.name + ACK)
+
+    def send(self, parcel: Parcel, path: str, moved: Moved) -> Sent:
+        with self._guarded(parcel.route), self.root.make(parcel.route) as folder:
+            theirs = _manifest_there(folder, parcel)
+            if theirs is not None and theirs != parcel.raw:
+                raise _taken(parcel, self.path)
+            modified = os.stat(path).st_mtime
+            if theirs is not None and _is_there(folder, parcel, modified):
+                return Sent(False, None)
+            if theirs is None:
+                folder.write(parcel.name + MANIFEST, [parcel.raw])
+            folder.write(parcel.name, _checked(parcel, chunks_of(path, moved)), modified=modified)
+        return Sent(True, None)
+
+    def offers(self, routes: list[str] | None) -> Iterator[Parcel | Refusal]:
+        with self._guarded(""):
+            present = self.root.names()
+        for name in present if routes is None else [n for n in present if n in routes]:
+            if not names.valid_route(name.encode("utf-8", "surrogateescape")):
+                yield Refusal(f"{self.path}/{name}", "is not the name of a route", 0)
+            elif not self.root.is_directory(name):
+                yield Refusal(f"{self.path}/{name}", "is not a directory itself; links are not followed", 0)
+            else:
+                yield from self._offers_of(name)
+
+    def _offers_of(self, route: str) -> list[Parcel | Refusal]:
+        place = f"{self.path}/{route}"
+        try:
+            with self.root.below(route) as folder:
+                return list(_offers(folder, route, place))
+        except OSError as error:
+            return [Refusal(place, f"cannot be read: {error.strerror}", 75)]
+
+    def fetch(self, parcel: Parcel, into: str, moved: Moved) -> None:
+        with self._guarded(parcel.route), self.root.below(parcel.route) as folder:
+            found = folder.find(parcel.name)
+            if found is None or found.st_size != parcel.size:
+                raise _not_whole(parcel, f"{found.st_size if found else 0} of {parcel.size} octets are there")
+            write_part(into, _counted(folder.read(parcel.name, parcel.size), moved))
+
+    def acknowledge(self, parcel: Parcel) -> None:
+        with self._guarded(parcel.route), self.root.below(parcel.route) as folder:
+            folder.write(parcel.name + ACK, [parcel.receipt.to_bytes()])
+
+    def _guarded(self, route: str) -> _Guard:
+        return _Guard(f"{self.path}/{route}".rstrip("/"))
+
+
+class _Guard:
+    """Turns what the medium does to us into a sentence: an error there ends nothing but this one step."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise Later(
+                f"{self._place}: {error.strerror or error}",
+                safe="What was not acknowledged stays where it is",
+                next="look at the medium (is it full, read-only, or gone?), then run the command again",
+            ) from error
+
+
+def _offers(folder: Folder, route: str, place: str) -> Iterator[Parcel | Refusal]:
+    present = set(folder.names())
+    for name in sorted(present):
+        about = name.removesuffix(ACK).removesuffix(MANIFEST)
+        parsed = names.parse_batch_name(about)
+        if parsed is None or parsed[0] != route:
+            yield Refusal(f"{place}/{name}", "is not the name of a batch of this route", 0)
+        elif name == about:
+            yield from _offer(folder, name, present, place)
+        elif name == about + MANIFEST and not {about, about + ACK} & present:
+            yield Refusal(f"{place}/{about}", "only its manifest has come so far", 75)
+
+
+def _offer(folder: Folder, name: str, present: set[str], place: str) -> Iterator[Parcel | Refusal]:
+    if name + MANIFEST not in present:
+        yield Refusal(f"{place}/{name}", "its manifest has not come yet", 75)
+        return
+    try:
+        found = parcel(name, folder.read_small(name + MANIFEST, MAX_BYTES))
+    except ValueError as error:
+        yield Refusal(f"{place}/{name}{MANIFEST}", str(error), 65)
+    except OSError as error:
+        yield Refusal(f"{place}/{name}{MANIFEST}", f"cannot be read: {error.strerror}", 65)
+    except Problem as problem:
+        yield Refusal(f"{place}/{name}", f"{problem.what}; perhaps it is still being copied", 75)
+    else:
+        if name + ACK not in present or _receipt(folder, "", name + ACK) != found.receipt:
+            yield found
+
+
+def _receipt(folder: Folder, route: str, name: str) -> Receipt | Refusal:
+    try:
+        found = Receipt.from_bytes(folder.read_small(name, RECEIPT_CAP))
+        if found.name + ACK != name:
+            raise ValueError("it speaks of another batch")
+        return found
+    except OSError as error:
+        return Refusal(f"{route}/{name}", f"cannot be read: {error.strerror}", 65)
+    except ValueError as error:
+        return Refusal(f"{route}/{name}", str(error), 65)
+
+
+def _manifest_there(folder: Folder, parcel: Parcel) -> bytes | None:
+    """The manifest that is there under this parcel's name; None when there is none."""
+    try:
+        return folder.read_small(parcel.name + MANIFEST, MAX_BYTES)
+    except FileNotFoundError:
+        # A batch with our name and no manifest was not put there by us: ours comes after its manifest.
+        return None if folder.find(parcel.name) is None else b""
+    except ValueError:
+        return b""
+
+
+def _is_there(folder: Folder, parcel: Parcel, modified: float) -> bool:
+    """Whether our batch is there whole. With the size and the time we gave it, it is; otherwise its bytes decide,
+    because
+    a clock that is an hour off (FAT keeps local time) must not make every contact copy everything again."""
+    found = folder.find(parcel.name)
+    if found is None or found.st_size != parcel.size:
+        return False
+    if abs(found.st_mtime - modified) <= TIME_GRAIN:
+        return True
+    digest = hashlib.sha256()
+    for chunk in folder.read(parcel.name, parcel.size):
+        digest.update(chunk)
+    return digest.hexdigest() == parcel.sha256
+
+
+def _checked(parcel: Parcel, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """``chunks``, and at their end, before anything has its final name, the proof that they were the right ones."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != parcel.sha256:
+        raise Bad(
+            f"ALARM: batch {parcel.name} in ready/ is not what was sealed: its sha256 differs",
+            safe="It was not handed over and stays where it is",
+            next="look at the disk; if another copy of the batch exists, put it in its place",
+        )
+
+
+def _counted(chunks: Iterable[bytes], moved: Moved) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+        moved(len(chunk))
+
+
+def _taken(parcel: Parcel, path: str) -> Bad:
+    return Bad(
+        f"ALARM: another batch with the name {parcel.name} is in {path}/{parcel.route}",
+        safe="It was left alone, and ours waits in ready/",
+        next="find out who made it: two nodes with the same name and route cannot share a directory",
+    )
+
+
+def _not_whole(parcel: Parcel, how: str) -> Later:
+    return Later(
+        f"{parcel.name} is not whole yet: {how}",
+        safe="It was left where it is and not acknowledged",
+        next="run the command again when the copying has ended",
+    )

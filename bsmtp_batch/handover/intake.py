@@ -1,0 +1,113 @@
+"""Take a batch in: is it here already, is it what its manifest says, and then its final name.
+
+The receipt that the far side gets is the consequence of :meth:`Intake.held` or :meth:`Intake.keep` and of nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bsmtp_batch.batch.manifest import Manifest, ManifestError
+from bsmtp_batch.errors import Bad, Later
+from bsmtp_batch.handover.parcel import Parcel
+from bsmtp_batch.ledger import Ledger
+from bsmtp_batch.spool import names
+from bsmtp_batch.spool.inbox import Inbox, digest_of
+
+IMPORTED = "done"
+"""The state in which the ledger vouches for a batch whose file is gone."""
+
+
+class Differs(Later):
+    """What came is not (yet) the batch that its manifest describes."""
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A batch is safe here: where, and a remark about its number (``""``: none)."""
+
+    path: str
+    remark: str
+
+
+class Intake:
+    """Takes batches in for one contact. The caller holds ``inbox.intake()`` around each batch."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._imported: dict[str, dict[str, str]] = {}
+
+    def held(self, inbox: Inbox, parcel: Parcel) -> bool:
+        """Whether this very batch is safe here already, so that it may be acknowledged (again).
+
+        Raises :class:`~bsmtp_batch.errors.Bad` when another batch has its name: ours stays, theirs is not taken.
+        """
+        for directory, path in inbox.places(parcel.name):
+            # What import found bad may have been damaged here; only the same bad bytes again are a repetition.
+            found = digest_of(path)[1] if directory == names.BAD else _sha256(inbox, parcel.name, path)
+            if found == parcel.sha256:
+                return True
+            if directory != names.BAD:
+                raise _other_bytes(parcel)
+        known = self._known(inbox.origin).get(parcel.name)
+        if known is not None and known != parcel.sha256:
+            raise _other_bytes(parcel)
+        return known is not None
+
+    def keep(self, inbox: Inbox, parcel: Parcel) -> Arrived:
+        """Store what the courier brought (``inbox.part(name)``) for good.
+
+        Raises :class:`Differs` when it is not what the manifest says, and ``OSError``; then nothing has its final name.
+        """
+        size, sha256 = inbox.settle_part(parcel.name)
+        manifest = parcel.manifest
+        difference = manifest.matches(size, sha256, manifest.messages, manifest.recipients)
+        if difference is not None:
+            raise Differs(
+                f"{parcel.name} did not come whole: {difference}",
+                safe="It was not acknowledged, so the far side keeps it",
+                next="the next contact tries again",
+            )
+        path = inbox.publish(parcel.name, parcel.raw)
+        remark = inbox.see(manifest.origin, manifest.route, manifest.sequence)
+        self.note(inbox, parcel, names.NEW, remark)
+        return Arrived(path, remark)
+
+    def note(self, inbox: Inbox, parcel: Parcel, state: str, reason: str) -> None:
+        """Write the batch into the ledger."""
+        m = parcel.manifest
+        self._ledger.note_batch(
+            "in",
+            inbox.origin,
+            m.name,
+            m.sequence,
+            m.sha256,
+            m.messages,
+            m.recipients,
+            m.bytes,
+            state,
+            reason,
+        )
+
+    def _known(self, origin: str) -> dict[str, str]:
+        if origin not in self._imported:
+            rows = self._ledger.batches(direction="in", party=origin, state=IMPORTED)
+            self._imported[origin] = {row.name: row.sha256 for row in rows}
+        return self._imported[origin]
+
+
+def _sha256(inbox: Inbox, name: str, path: str) -> str:
+    """What a stored batch was when it came: by its manifest, by its bytes where that is gone."""
+    raw = inbox.manifest(name)
+    try:
+        return Manifest.from_bytes(raw or b"").sha256
+    except ManifestError:
+        return digest_of(path)[1]
+
+
+def _other_bytes(parcel: Parcel) -> Bad:
+    return Bad(
+        f"ALARM: another batch with the name {parcel.name} is here already",
+        safe="The one that is here stays as it is, the other was refused and not acknowledged",
+        next="find out who made a second batch under this name: a restored spool repeats numbers (see OPERATING)",
+    )

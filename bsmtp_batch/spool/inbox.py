@@ -1,0 +1,129 @@
+"""``in/ORIGIN``: where batches of others arrive, and the one way by which they get their final name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+from bsmtp_batch.spool import durable, listing, locks, names, routes
+from bsmtp_batch.spool.listing import Entry, open_regular
+from bsmtp_batch.spool.sequences import Sequences
+from bsmtp_batch.spool.store import MANIFEST, REASON, SMALL_CAP
+
+INTAKE_LOCK = "intake.lock"
+SEQUENCES = "sequences"
+PART = ".part"
+DAMAGED = ".damaged"
+"""A batch that came whole and wrong is kept under this suffix: a sound copy of the same name is still welcome."""
+
+_CHUNK = 1 << 18
+_SEQUENCES_CAP = 4_000_000
+
+
+class Inbox:
+    """The directory of one origin. ``origin`` has been checked to be a name (``names.valid_route``)."""
+
+    def __init__(self, spool: str, origin: str) -> None:
+        assert names.valid_route(origin.encode()), origin
+        self.spool = spool
+        self.origin = origin
+        self.path = f"{spool}/{names.IN}/{origin}"
+
+    def at(self, *parts: str) -> str:
+        """The path of something in it."""
+        return "/".join((self.path, *parts))
+
+    def make(self) -> None:
+        """Make the directories that are missing, durably. Raises ``OSError``."""
+        if not all(os.path.isdir(self.at(directory)) for directory in names.IN_DIRECTORIES):
+            for directory in names.IN_DIRECTORIES:
+                routes.make_directories(self.at(directory), self.spool)
+
+    def intake(self) -> AbstractContextManager[None]:
+        """Be the one that brings batches of this origin; :class:`~bsmtp_batch.spool.locks.Busy` when another does."""
+        return locks.held(self.at(INTAKE_LOCK), who=f"another contact that brings mail from {self.origin}")
+
+    def part(self, name: str) -> str:
+        """Where batch ``name`` takes shape. Only its size says how much is there; its octets may be anybody's."""
+        return self.at(names.TMP, name + PART)
+
+    def places(self, name: str) -> Iterator[tuple[str, str]]:
+        """Each directory that has batch ``name``, and the path there."""
+        for directory in (names.NEW, names.WORK, names.DONE, names.BAD):
+            path = self.at(directory, name)
+            if isinstance(listing.entry(path), Entry):
+                yield directory, path
+
+    def manifest(self, name: str) -> bytes | None:
+        """The manifest that came with batch ``name``, wherever it is by now."""
+        for directory in (names.NEW, names.WORK, names.DONE, names.BAD):
+            try:
+                return listing.read_small(self.at(directory, name + MANIFEST), SMALL_CAP)
+            except (OSError, ValueError):
+                continue
+        return None
+
+    def settle_part(self, name: str) -> tuple[int, str]:
+        """Make the part of ``name`` durable and read it back from the medium: its size and hex sha256.
+
+        Raises ``OSError``; after a failed fsync the part is removed, for the cache would lie about it.
+        """
+        path = self.part(name)
+        try:
+            durable.sync_close(open_regular(path))
+        except FileNotFoundError:
+            raise
+        except OSError:
+            durable.remove(path)
+            raise
+        return digest_of(path)
+
+    def drop_part(self, name: str) -> None:
+        """Forget what came of ``name`` so far."""
+        durable.remove(self.part(name))
+
+    def publish(self, name: str, manifest: bytes) -> str:
+        """Give the settled part of ``name`` its final name in ``new/``, durably; the manifest first. Its path."""
+        path = self.at(names.NEW, name)
+        durable.write_file(path + MANIFEST, manifest)
+        durable.rename_durably(self.part(name), path)
+        return path
+
+    def set_damaged(self, name: str, manifest: bytes, reason: str) -> str:
+        """Keep the part of ``name`` in ``bad/`` with ``reason``, in place of an earlier damaged one. Its path."""
+        path = self.at(names.BAD, name + DAMAGED)
+        durable.write_file(path + REASON, (reason + "\n").encode())
+        durable.write_file(path + MANIFEST, manifest)
+        durable.rename_durably(self.part(name), path)
+        return path
+
+    def sequences(self) -> Sequences:
+        """The numbers seen so far. Raises ``OSError``."""
+        try:
+            return Sequences.from_bytes(listing.read_small(self.at(SEQUENCES), _SEQUENCES_CAP))
+        except (FileNotFoundError, ValueError):
+            return Sequences()
+
+    def see(self, node: str, route: str, number: int) -> str:
+        """Note that batch ``number`` came, durably; a sentence when that is remarkable, otherwise ``""``."""
+        found = self.sequences()
+        remark = found.see(node, route, number)
+        durable.write_file(self.at(SEQUENCES), found.to_bytes())
+        return remark
+
+
+def digest_of(path: str) -> tuple[int, str]:
+    """Size and hex sha256 of the regular file ``path``, read from the medium where the kernel can be asked to. Raises
+    ``OSError``."""
+    digest, size = hashlib.sha256(), 0
+    fd = open_regular(path)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        while chunk := os.read(fd, _CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    finally:
+        os.close(fd)
+    return size, digest.hexdigest()

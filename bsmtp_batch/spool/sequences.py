@@ -1,0 +1,96 @@
+"""Which numbers of the batches of others have been seen, so that a gap or a replay is noticed.
+
+A node numbers its batches per route without gaps, so a number that never came is a loss until it comes. What is
+noticed is
+told and kept; it never stops anything. One text file per origin, a line per sending node and route:
+``NODE ROUTE FIRST HIGHEST MISSING``, where MISSING is ``-`` or ranges such as ``3-5,9-9``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+MAX_RANGES = 1000
+"""Ranges remembered per line; beyond that the oldest gaps are no longer told of one by one."""
+
+
+@dataclass
+class _Line:
+    first: int
+    highest: int
+    missing: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Sequences:
+    """The numbers seen from one origin."""
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[str, str], _Line] = {}
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Sequences:
+        """The file read back; a line that makes no sense is forgotten, since nothing but a warning hangs on it."""
+        found = cls()
+        for text in data.decode("ascii", "replace").splitlines():
+            try:
+                node, route, first, highest, ranges = text.split(" ")
+                missing = [] if ranges == "-" else [_range(r) for r in ranges.split(",")]
+                found._lines[node, route] = _Line(int(first), int(highest), missing)
+            except ValueError:
+                continue
+        return found
+
+    def to_bytes(self) -> bytes:
+        """The file."""
+        lines = []
+        for (node, route), line in sorted(self._lines.items()):
+            ranges = ",".join(f"{a}-{b}" for a, b in line.missing[-MAX_RANGES:]) or "-"
+            lines.append(f"{node} {route} {line.first} {line.highest} {ranges}\n")
+        return "".join(lines).encode("ascii")
+
+    def see(self, node: str, route: str, number: int) -> str:
+        """Note that ``number`` came; returns a sentence when that is remarkable, otherwise ``""``."""
+        line = self._lines.get((node, route))
+        if line is None:
+            self._lines[node, route] = _Line(number, number)
+            return ""
+        if number > line.highest:
+            gap = (line.highest + 1, number - 1)
+            line.highest = number
+            if gap[0] > gap[1]:
+                return ""
+            line.missing.append(gap)
+            return f"gap: {_words(gap)} of {route} from {node} did not come before {number}"
+        if number < line.first:
+            if number + 1 < line.first:
+                line.missing.insert(0, (number + 1, line.first - 1))
+            line.first = number
+            return ""
+        if _take(line.missing, number):
+            return f"late: {number} of {route} from {node} fills a gap"
+        return f"replay: number {number} of {route} from {node} came before, under another name or with other bytes"
+
+    def missing(self) -> list[str]:
+        """A sentence for each node and route with numbers that have not come."""
+        return [
+            f"{route} from {node}: {', '.join(_words(gap) for gap in line.missing)} did not come"
+            for (node, route), line in sorted(self._lines.items())
+            if line.missing
+        ]
+
+
+def _range(text: str) -> tuple[int, int]:
+    low, _, high = text.partition("-")
+    return int(low), int(high)
+
+
+def _words(gap: tuple[int, int]) -> str:
+    return str(gap[0]) if gap[0] == gap[1] else f"{gap[0]} to {gap[1]}"
+
+
+def _take(missing: list[tuple[int, int]], number: int) -> bool:
+    for place, (low, high) in enumerate(missing):
+        if low <= number <= high:
+            missing[place : place + 1] = [r for r in ((low, number - 1), (number + 1, high)) if r[0] <= r[1]]
+            return True
+    return False
