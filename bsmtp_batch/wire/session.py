@@ -110,9 +110,8 @@ class Reading(StrEnum):
 class Session:
     """One side of a session in one ``role``; see the module for how it is used.
 
-    ``secure`` says that TLS is up from the start. All methods are cheap and none waits. Beyond what the caller feeds
-    in at once, memory is bounded by the limits of a line, as long as the caller reads only when :attr:`reading` is
-    ``NEED_MORE``.
+    ``secure`` says that TLS is up from the start. No method waits. Beyond what is fed in at once, memory is bounded by
+    the limits of a line, as long as the caller reads only while :attr:`reading` is ``NEED_MORE``.
     """
 
     def __init__(self, role: Role, protocol: Protocol = Protocol.SMTP, *, secure: bool = False) -> None:
@@ -206,11 +205,13 @@ class Session:
     @property
     def doing(self) -> str:
         """Words for the log: what goes on, should the connection be lost now."""
-        if self._dialogue.outstanding:
-            return DOING[self._dialogue.outstanding[0].verb]
-        if self._requests.in_content or self._dialogue.answerer is State.CONTENT:
-            return "sending content"
-        return f"waiting in state {self._dialogue.answerer}"
+        waiting = self._dialogue.outstanding
+        if self.role is Role.SERVER:
+            content = "receiving content" if self._requests.in_content else "waiting for a command"
+            return f"answering {waiting[0].verb}" if waiting else content
+        if waiting:
+            return DOING[waiting[0].verb]
+        return "sending content" if self.content_due else f"waiting in state {self._dialogue.answerer}"
 
     def allows(self, verb: Verb) -> bool:
         """Whether the client of the two may say ``verb`` now; asking changes nothing."""
@@ -230,7 +231,7 @@ class Session:
         """
         if not data:
             self._input_ended = True
-        elif self.reading is Reading.ENDED or self._input_ended:
+        elif self._input_ended or self.reading is Reading.ENDED or self.their_state is State.ERROR:
             return []
         elif self._requests.in_content and not self._buffer:
             # Content goes through as it came, without a stay in the line buffer.
@@ -278,8 +279,7 @@ class Session:
     def turn(self) -> None:
         """After the 250 to ATRN: client and server change places, and the new server owes its greeting (RFC 2645).
 
-        What was received behind the 250 is kept and read in the new direction. Raises :class:`LocalProblem` in any
-        other state.
+        What came behind the 250 is read in the new direction. Raises :class:`LocalProblem` in any other state.
         """
         self._switch(self._dialogue.turn)
         self.role = self.role.other

@@ -151,7 +151,7 @@ DOING: Mapping[Verb, str] = {
     Verb.BDAT_LAST: "sending BDAT LAST -- message may be sent more than once",
     Verb.VIOLATION: "refusing a faulty command",
 }
-"""Words for the log: what a side was doing when the connection was lost."""
+"""Words for the log: what the asker was doing when the connection was lost."""
 
 _MISPLACED: Mapping[State, bytes] = {
     State.GREETING: b"wait for the greeting",

@@ -72,3 +72,16 @@ def test_421_out_of_the_blue_and_a_verdict_in_mid_content_end_the_session() -> N
     assert early == [Reply(552, b"5.3.4", b"too big")]
     with pytest.raises(LocalProblem):
         talk.client.send(EndOfData())
+
+
+def test_after_a_fatal_fault_nothing_more_is_kept_or_read() -> None:
+    server = talk_in(State.RCPT).server
+    (violation,) = server.receive(b"BDAT many\r\nMAIL FROM:<forged@example.org>\r\n")
+    assert isinstance(violation, Violation)
+    assert violation.fatal
+    assert server.receive(b"x" * 1000) == []
+    assert server.trailing() == b""
+    assert server.send(violation.reply).startswith(b"501 ")
+    assert server.resume() == []
+    assert server.reading is Reading.ENDED
+    assert server.their_state is State.ERROR

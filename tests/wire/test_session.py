@@ -267,7 +267,7 @@ def test_time_outs_follow_the_standard() -> None:
     assert Session(Role.CLIENT).doing == "receiving the greeting"
     content = talk_in(State.CONTENT)
     assert (content.client.timeout, content.server.timeout) == (180, 300)
-    assert content.server.doing == "sending content"
+    assert (content.client.doing, content.server.doing) == ("sending content", "receiving content")
     data = talk_in(State.RCPT).client
     data.send(Data())
     assert data.timeout == 120

@@ -202,6 +202,21 @@ def test_lmtp_answers_the_dot_once_for_each_accepted_recipient_by_name() -> None
     assert where(dialogue) == (State.MAIL, State.MAIL)
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        (Data(), GO, EndOfData(), OK, OK),
+        (Rset(), OK),
+        (Helo(b"me"), OFFER),
+        (Bdat(1, last=True), NO, NO),
+    ],
+)
+def test_recipients_of_one_message_never_count_for_the_next(between: tuple[Request | Reply, ...]) -> None:
+    dialogue = say(ready(Protocol.LMTP), MAIL, A, B, OK, OK, OK, *between, MAIL, OK)
+    assert dialogue.accepted == []
+    assert say(dialogue, B, OK, Data(), GO, EndOfData()).due == (B.rcpt,)
+
+
 def test_lmtp_354_without_a_recipient_is_a_fault_because_nobody_knows_how_many_replies_follow() -> None:
     with pytest.raises(LocalProblem):
         say(ready(Protocol.LMTP), MAIL, A, Data(), OK, NO, GO)

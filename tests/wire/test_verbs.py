@@ -69,6 +69,8 @@ REFUSED = [
     (b"NOOP\r\r\n", 500),
     (b"NOOP\rRSET\r\n", 500),
     (b"NO\0OP\r\n", 500),
+    (b"NOOP a\0b\r\n", 500),
+    (b"VRFY a\rb\r\n", 500),
     (b"NOOP " + b"x" * 2042 + b"\r\n", 500),
     (b"EHLO\r\n", 501),
     (b"EHLO two names\r\n", 501),
