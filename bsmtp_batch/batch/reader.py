@@ -374,6 +374,8 @@ class Reader:
 
     def _last_line(self, rest: bytes) -> None:
         """A last line without its line end."""
+        if self._strict and self._phase == "end":
+            raise self._refused("something follows QUIT")
         text = rest.strip(b" \t\r")
         if self._strict or (text.strip(SUB) and text.upper() != b"QUIT"):
             raise self._refused("the last line has no line end: the file was cut")
