@@ -57,7 +57,7 @@ class SmtpConnection:
     """See :class:`~bsmtp_batch.importer.contract.Connection`.
 
     ``channel`` is owned. ``patience`` stretches or shortens the time-outs of RFC 5321. ``complaint`` gives what the
-    far side said beside the protocol (a child's standard error).
+    far side said beside the protocol (a child's standard error); ``part`` waits for it to finish after QUIT.
     """
 
     def __init__(
@@ -67,11 +67,13 @@ class SmtpConnection:
         *,
         patience: float = 1.0,
         complaint: Callable[[], str] = lambda: "",
+        part: Callable[[], object] = lambda: None,
     ) -> None:
         self._channel = channel
         self._session = Session(Role.CLIENT, protocol)
         self._patience = patience
         self._complaint = complaint
+        self._part = part
         self._waiting: deque[Reply] = deque()
         self._failure = ""
         self._leave = False
@@ -98,18 +100,21 @@ class SmtpConnection:
             return Result((Verdict(Kind.REJECTED, str(unfit)),) * len(job.rcpts))
         try:
             verdicts = self._envelope(mail, rcpts)
-            if not self._session.content_due:
-                return Result(tuple(verdicts))
-            if not self._session.recipients:
+            if self._session.content_due and self._session.recipients:
+                held = self._text(job)
+            elif self._session.content_due:
                 self._ask(EndOfData())  # a lone dot ends a 354 that came although nobody was accepted (RFC 2920)
-                return Result(tuple(verdicts))
-            held = self._text(job)
+                return _complete(verdicts)
+            elif None in verdicts:
+                raise self._ended_early()
+            else:
+                return _complete(verdicts)
         except Ended as ended:
             self._failure = str(ended)
             return Result((_broken_off(ended),) * len(job.rcpts), ended=str(ended), leave=self._leave)
         before_dot()
         self._finish(held, verdicts)
-        return Result(tuple(verdicts), ended=self._failure, leave=self._leave)
+        return _complete(verdicts, ended=self._failure, leave=self._leave)
 
     def close(self) -> None:
         """See :class:`~bsmtp_batch.importer.contract.Connection`."""
@@ -117,6 +122,7 @@ class SmtpConnection:
             if not self._failure and self._session.allows(Verb.QUIT):
                 self._channel.send(self._session.send(Quit()), FAREWELL)
                 self._channel.receive(FAREWELL)
+                self._part()
         except OSError:
             pass
         finally:
@@ -124,19 +130,23 @@ class SmtpConnection:
 
     # -- a transaction -------------------------------------------------------------------------------------------
 
-    def _envelope(self, mail: Mail, rcpts: tuple[Rcpt, ...]) -> list[Verdict]:
-        """Say MAIL, RCPT and, where anybody may be accepted, DATA; the verdicts so far (delivered: accepted)."""
+    def _envelope(self, mail: Mail, rcpts: tuple[Rcpt, ...]) -> list[Verdict | None]:
+        """Say MAIL, RCPT and, where anybody may be accepted, DATA; the verdicts so far (None: accepted, undecided)."""
         if not self._session.allows(Verb.MAIL):
             self._ask(Rset())  # the transaction before was given up
         started, *answers = self._asked([MailFrom(mail), *map(RcptTo, rcpts), Data()])
         if not started.ok:
             return [judge(started, Verb.MAIL)] * len(rcpts)
-        verdicts = [judge(reply, Verb.RCPT) for reply in answers[: len(rcpts)]]
+        verdicts = [None if reply.ok else judge(reply, Verb.RCPT) for reply in answers[: len(rcpts)]]
         for reply in answers[len(rcpts) :]:
             if not reply.go_on:
-                refused = judge(reply, Verb.DATA)
-                verdicts = [refused if v.kind is Kind.DELIVERED else v for v in verdicts]
+                verdicts = [verdict or judge(reply, Verb.DATA) for verdict in verdicts]
         return verdicts
+
+    def _ended_early(self) -> Ended:
+        """The server closed the session, or refused, right behind its 354."""
+        reply = self._waiting.popleft() if self._waiting else None
+        return Ended(str(reply) if reply else f"the connection was closed while {self._session.doing}", reply)
 
     def _text(self, job: Job) -> bytes:
         """Send the text but for its last piece, which waits for the dot, so that a small message is one packet."""
@@ -147,11 +157,11 @@ class SmtpConnection:
             held = piece
         return held
 
-    def _finish(self, held: bytes, verdicts: list[Verdict]) -> None:
+    def _finish(self, held: bytes, verdicts: list[Verdict | None]) -> None:
         """Send the dot, and put into ``verdicts`` what becomes of the accepted recipients."""
-        accepted = [index for index, verdict in enumerate(verdicts) if verdict.kind is Kind.DELIVERED]
+        accepted = [index for index, verdict in enumerate(verdicts) if verdict is None]
         try:
-            self._send(held + self._session.send(EndOfData()))
+            self._send(held + self._said(EndOfData()))
             for due in range(len(self._session.due), 0, -1):
                 verdict = judge(self._reply(final=True), Verb.END)
                 answered = accepted[:1] if due > 1 else accepted[:]  # one reply for each in LMTP, for all in SMTP
@@ -250,6 +260,12 @@ def _grouped(requests: list[Request], most: int) -> Iterator[list[Request]]:
         group.append(request)
         size += octets
     yield group
+
+
+def _complete(verdicts: list[Verdict | None], *, ended: str = "", leave: bool = False) -> Result:
+    """The result; a recipient without a verdict would be a bug of ours, and is in doubt rather than lost."""
+    unknown = Verdict(Kind.DOUBTFUL, "451 4.3.0 no verdict was reached")
+    return Result(tuple(verdict or unknown for verdict in verdicts), ended=ended, leave=leave)
 
 
 def _broken_off(ended: Ended, *, kind: Kind = Kind.DEFERRED) -> Verdict:

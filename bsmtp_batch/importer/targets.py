@@ -14,6 +14,8 @@ from bsmtp_batch.wire.session import Protocol
 
 CONNECT = 30.0
 """Seconds for a connection to come about."""
+FINISH = 60.0
+"""Seconds that ``sendmail -bs`` may work on after QUIT; what it took is in its queue by then."""
 
 
 def target_of(place: address.Place, *, node: str, patience: float = 1.0) -> Target:
@@ -54,8 +56,16 @@ class ServerTarget:
             channel = self._reach()
         except OSError as error:
             raise Unreachable(f"{self._name} cannot be reached: {error.strerror or error}") from error
-        complaint = channel.complaint if isinstance(channel, Child) else lambda: ""
-        connection = SmtpConnection(channel, self._protocol, patience=self._patience, complaint=complaint)
+        if isinstance(channel, Child):
+            connection = SmtpConnection(
+                channel,
+                self._protocol,
+                patience=self._patience,
+                complaint=channel.complaint,
+                part=lambda: channel.finish(FINISH),
+            )
+        else:
+            connection = SmtpConnection(channel, self._protocol, patience=self._patience)
         try:
             connection.greet(self._node)
         except BaseException as error:
