@@ -86,6 +86,13 @@ def _exit_code(error: BaseException) -> int:
     if isinstance(error, typer.Abort | KeyboardInterrupt | BrokenPipeError):
         complain("bsmtp-batch: interrupted. What was durable stays so. Next: run the same command again")
         return 75
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        complain(
+            f"bsmtp-batch: the system refused: {error.strerror or error}{where}. What was durable stays so."
+            " Next: look at the disk and at who may write there, then run the same command again"
+        )
+        return 75
     traceback.print_exception(error)
     complain("bsmtp-batch: this is a bug. Mail in the spool stays there. Next: please report the lines above")
     return 70
