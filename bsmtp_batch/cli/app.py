@@ -31,6 +31,9 @@ COMMANDS = {
 }
 """The module of each command: its ``register(app)`` adds the command (and its options) to the application."""
 
+INTERRUPTED = 130
+"""What the command line library makes of Ctrl-C, in place of raising it."""
+
 
 def build(names: list[str]) -> typer.Typer:
     """The application with the commands ``names`` only: one start pays for one command's imports."""
@@ -70,6 +73,8 @@ def run(argv: list[str] | None = None) -> int:
         result: Any = app(args=arguments, prog_name="bsmtp-batch", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where everything becomes an exit code
         return _exit_code(error)
+    if result == INTERRUPTED:
+        return _exit_code(KeyboardInterrupt())
     return result if isinstance(result, int) else 0
 
 

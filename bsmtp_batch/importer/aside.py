@@ -1,7 +1,8 @@
 """What is set aside: a message as a batch file of its own, or a whole file, each with its reason beside it.
 
 The reason is written first and the file last, both durable, so a file in ``bad/`` always has its reason. Names are made
-of what is set aside and why, so doing it again after a crash changes nothing.
+of what is set aside and why, so doing it again after a crash changes nothing. What a crash leaves half written lies in
+``tmp/``, where age removes it.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ def make_origin(spool: str, origin: str) -> str:
 
 
 class Aside:
-    """Sets messages of one batch aside in the directory ``bad``; ``stem`` is what their names begin with."""
+    """Sets messages of one batch aside in the directory ``base`` of its origin; ``stem`` begins their names."""
 
-    def __init__(self, bad: str, stem: str, node: str) -> None:
-        self._bad = bad
+    def __init__(self, base: str, stem: str, node: str) -> None:
+        self._base = base
         self._stem = stem
         self._node = node
 
@@ -59,27 +60,32 @@ class Aside:
         return self._keep(f"{self._stem}.bsmtp", _part(batch, 0, batch.seek(0, os.SEEK_END)), reason)
 
     def _keep(self, name: str, octets: Iterator[bytes], reason: str) -> str:
-        write_reason(self._bad, name, reason)
-        passing = f"{self._bad}/.{name}.{durable.unique()}"
-        try:
-            fd = durable.create(passing)
-            try:
-                for piece in octets:
-                    durable.write_all(fd, piece)
-            except BaseException:
-                os.close(fd)
-                raise
-            durable.sync_close(fd)
-            durable.rename_durably(passing, f"{self._bad}/{name}")
-        except BaseException:
-            durable.remove(passing)
-            raise
+        write_reason(self._base, name, reason)
+        _put(self._base, name, octets)
         return name
 
 
-def write_reason(bad: str, name: str, reason: str) -> None:
-    """Put ``reason`` beside what is, or will be, ``name`` in the directory ``bad``."""
-    durable.write_file(f"{bad}/{name}{REASON}", reason.encode("utf-8", "backslashreplace") + b"\n")
+def write_reason(base: str, name: str, reason: str) -> None:
+    """Put ``reason`` beside what is, or will be, ``name`` in ``bad/`` of the origin's directory ``base``."""
+    _put(base, name + REASON, iter((reason.encode("utf-8", "backslashreplace") + b"\n",)))
+
+
+def _put(base: str, name: str, octets: Iterator[bytes]) -> None:
+    """A file in ``bad/``, whole or not at all."""
+    passing = "/".join((base, names.TMP, f"{name}.{durable.unique()}"))
+    try:
+        fd = durable.create(passing)
+        try:
+            for piece in octets:
+                durable.write_all(fd, piece)
+        except BaseException:
+            os.close(fd)
+            raise
+        durable.sync_close(fd)
+        durable.rename_durably(passing, "/".join((base, names.BAD, name)), sync_source=False)
+    except BaseException:
+        durable.remove(passing)
+        raise
 
 
 def _part(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:

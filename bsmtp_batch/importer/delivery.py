@@ -53,7 +53,7 @@ class MessageDelivery:
         self._task = task
         message, batch = task.message, context.batch
         self._job = Job(
-            name=f"{context.sha256[:32]}.{message.number}.{context.node}",
+            name=f"B{context.sha256[:32]}.{message.number}",
             mail=message.mail,
             rcpts=tuple(message.rcpts[index] for index in task.recipients),
             size=message.size,
@@ -150,7 +150,7 @@ class NoticeDelivery:
         )
         content = dsn.report(report)
         self._job = Job(
-            name=f"{context.sha256[:32]}.{message.number}.dsn{notice.attempt}.{context.node}",
+            name=f"B{context.sha256[:32]}.{message.number}.dsn{notice.attempt}",
             mail=Mail(b""),
             rcpts=(Rcpt(message.mail.path),),
             size=len(content),

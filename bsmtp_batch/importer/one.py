@@ -189,7 +189,7 @@ class BatchImport:
 
     def _aside(self) -> Aside:
         """Made only when something has to be set aside: an import that goes well needs no directory for it."""
-        return Aside(f"{make_origin(self._options.spool, self._origin)}/bad", self._stem, self._options.node)
+        return Aside(make_origin(self._options.spool, self._origin), self._stem, self._options.node)
 
     def _refuse_foreign(self, found: list[Foreign]) -> None:
         """Set the recipients aside that this site does not take; one commit for all of them."""

@@ -119,7 +119,7 @@ class SmtpConnection:
     def close(self) -> None:
         """See :class:`~bsmtp_batch.importer.contract.Connection`."""
         try:
-            if not self._failure and self._session.allows(Verb.QUIT):
+            if not self._failure and not self._session.unanswered and self._session.allows(Verb.QUIT):
                 self._channel.send(self._session.send(Quit()), FAREWELL)
                 self._channel.receive(FAREWELL)
                 self._part()

@@ -253,10 +253,10 @@ class Stage:
     def _to_bad(self, stem: str, reason: str, file: BinaryIO, arrival: Arrival | None) -> None:
         base = aside.make_origin(self._options.spool, self._source.origin)
         if arrival:
-            aside.write_reason(f"{base}/{names.BAD}", arrival.name, reason)
+            aside.write_reason(base, arrival.name, reason)
             arrival.move(names.BAD)
         else:
-            aside.Aside(f"{base}/{names.BAD}", stem, self._options.node).whole(file, reason)
+            aside.Aside(base, stem, self._options.node).whole(file, reason)
 
     def _give_up(self, problem: Problem) -> Tally:
         self._watcher.trouble(f"{self._source.name}: {problem}")
