@@ -9,17 +9,19 @@ Part of the hot path: C modules only.
 from __future__ import annotations
 
 import posix
+import sys
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hashlib import sha256
+    import hashlib
+
+    sha256 = hashlib.sha256
+# hashlib loads OpenSSL, which costs more than all the rest of a hand-in.
+elif sys.version_info >= (3, 12):
+    from _sha2 import sha256
 else:
-    # hashlib loads OpenSSL, at the price of starting Python once more.
-    try:
-        from _sha2 import sha256  # Python 3.12 and later
-    except ImportError:
-        from _sha256 import sha256
+    from _sha256 import sha256
 
 OUT, IN = "out", "in"
 TMP, NEW, SEALED, LISTS, READY, KEPT, DEAD = "tmp", "new", "sealed", "lists", "ready", "kept", "dead"

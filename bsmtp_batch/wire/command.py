@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    _Known = dict[bytes, Callable[[bytes | None], bool]]
+
 MAX_RCPTS = 1000
 """Recipients of one transaction (Postfix' limit; RFC 5321 section 4.5.3.1.8 asks for at least 100)."""
 MAX_PATH = 254
@@ -130,7 +132,7 @@ def parse_mail(line: bytes, *, tolerant: bool = False) -> Mail:
     """
     path, params = _parse(line, b"MAIL FROM:", tolerant)
     mail = Mail(parse_address(path, null=True), _checked(params, _MAIL_PARAMS))
-    if not tolerant and _line(b"MAIL FROM:<", mail) != line:
+    if not tolerant and _line(b"MAIL FROM:<", mail, _MAIL_PARAMS) != line:
         raise BadCommand("this MAIL line is not written the one way a batch of ours has it")
     return mail
 
@@ -139,31 +141,44 @@ def parse_rcpt(line: bytes, *, tolerant: bool = False) -> Rcpt:
     """The RCPT command in ``line`` (without its line end); strict, tolerant and errors as in :func:`parse_mail`."""
     path, params = _parse(line, b"RCPT TO:", tolerant)
     rcpt = Rcpt(parse_address(path), _checked(params, _RCPT_PARAMS))
-    if not tolerant and _line(b"RCPT TO:<", rcpt) != line:
+    if not tolerant and _line(b"RCPT TO:<", rcpt, _RCPT_PARAMS) != line:
         raise BadCommand("this RCPT line is not written the one way a batch of ours has it")
     return rcpt
 
 
 def format_mail(mail: Mail) -> bytes:
-    """The line of ``mail`` with its CRLF; what :func:`parse_mail` would not give back is refused the same way."""
-    line = _line(b"MAIL FROM:<", mail)
-    if parse_mail(line) != mail:
-        raise BadCommand("this MAIL would be read as another one")
-    return line + b"\r\n"
+    """The line of ``mail`` with its CRLF. What :func:`parse_mail` would not give back raises the same errors."""
+    if parse_address(mail.path, null=True) != mail.path:
+        raise BadAddress("the address is not in the form that parse_address gives")
+    return _line(b"MAIL FROM:<", mail, _MAIL_PARAMS) + b"\r\n"
 
 
 def format_rcpt(rcpt: Rcpt) -> bytes:
-    """The line of ``rcpt`` with its CRLF; what :func:`parse_rcpt` would not give back is refused the same way."""
-    line = _line(b"RCPT TO:<", rcpt)
-    if parse_rcpt(line) != rcpt:
-        raise BadCommand("this RCPT would be read as another one")
-    return line + b"\r\n"
+    """The line of ``rcpt`` with its CRLF. What :func:`parse_rcpt` would not give back raises the same errors."""
+    if parse_address(rcpt.path) != rcpt.path:
+        raise BadAddress("the address is not in the form that parse_address gives")
+    return _line(b"RCPT TO:<", rcpt, _RCPT_PARAMS) + b"\r\n"
 
 
-def _line(opening: bytes, command: _Command) -> bytes:
+def envelope_lines(sender: bytes, rcpts: list[bytes], *, smtputf8: bool) -> bytes:
+    """MAIL and RCPT lines with their CRLFs for addresses that :func:`parse_address` gave, and no other.
+
+    The same octets as :func:`format_mail` and :func:`format_rcpt` give, but without a look at parameters: what is left
+    out of the per-message command is not loaded there.
+    """
+    mail = b"MAIL FROM:<" + sender + (b"> SMTPUTF8\r\n" if smtputf8 else b">\r\n")
+    return mail + b"".join([b"RCPT TO:<" + rcpt + b">\r\n" for rcpt in rcpts])
+
+
+def _line(opening: bytes, command: _Command, known: _Known) -> bytes:
     line = opening + command.path + b">"
-    for keyword, value in command.params:
-        line += b" " + keyword if value is None else b" " + keyword + b"=" + value
+    if command.params:
+        if _checked(command.params, known) != command.params:
+            raise BadCommand("AUTH does not travel in a batch")
+        for keyword, value in command.params:
+            line += b" " + keyword if value is None else b" " + keyword + b"=" + value
+    if len(line) + 2 > MAX_COMMAND:
+        raise BadCommand(f"the command line is longer than {MAX_COMMAND} octets")
     return line
 
 
@@ -282,22 +297,21 @@ def _split_params(rest: bytes) -> Params:
     params: list[tuple[bytes, bytes | None]] = []
     for word in rest.split():
         keyword, equals, value = word.partition(b"=")
-        keyword = keyword.upper()
-        if any(keyword == known for known, _ in params):
-            raise BadCommand("a parameter is given twice")
-        params.append((keyword, value if equals else None))
+        params.append((keyword.upper(), value if equals else None))
     return tuple(params)
 
 
-def _checked(params: Params, known: dict[bytes, Callable[[bytes | None], bool]]) -> Params:
-    """``params`` without AUTH, each checked by its entry in ``known``."""
-    kept = []
+def _checked(params: Params, known: _Known) -> Params:
+    """``params`` without AUTH, each checked by its entry in ``known``, none of them twice."""
+    kept: list[tuple[bytes, bytes | None]] = []
     for keyword, value in params:
         check = known.get(keyword)
         if check is None:
             raise BadCommand("a parameter that has no place in a batch")
         if not check(value):
             raise BadCommand(f"the value of {keyword.decode()} is not one the standard has")
+        if any(keyword == earlier for earlier, _ in kept):
+            raise BadCommand("a parameter is given twice")
         if keyword != b"AUTH":
             kept.append((keyword, value))
     return tuple(kept)
@@ -363,7 +377,7 @@ def _is_xtext(value: bytes) -> bool:
     return True
 
 
-_MAIL_PARAMS: dict[bytes, Callable[[bytes | None], bool]] = {
+_MAIL_PARAMS: _Known = {
     b"BODY": _is_body,
     b"SIZE": _is_size,
     b"SMTPUTF8": _is_absent,
@@ -371,4 +385,4 @@ _MAIL_PARAMS: dict[bytes, Callable[[bytes | None], bool]] = {
     b"ENVID": _is_envid,
     b"AUTH": _is_auth,
 }
-_RCPT_PARAMS: dict[bytes, Callable[[bytes | None], bool]] = {b"NOTIFY": _is_notify, b"ORCPT": _is_orcpt}
+_RCPT_PARAMS: _Known = {b"NOTIFY": _is_notify, b"ORCPT": _is_orcpt}
