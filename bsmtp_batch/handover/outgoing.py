@@ -35,6 +35,7 @@ def enter(stack: ExitStack, routes: list[Route]) -> tuple[list[Route], list[Hind
     for route in routes:
         try:
             stack.enter_context(route.contact())
+            route.note_contact()
             recover.recover_contact(route)
             mine.append(route)
             _recover_seal(route)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from bsmtp_batch.batch.manifest import Manifest
 from bsmtp_batch.errors import Later, Setting
+from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.seal.build import BadMember, Building, NeedsEhlo, Unsound
 from bsmtp_batch.seal.events import Caps, Event, Left, Recovered, Sealed, SetAside, Waiting
 from bsmtp_batch.spool import durable, names, recover, reserve
@@ -35,6 +36,7 @@ class _Order:
     node: str
     classic: bool
     now: Callable[[], float]
+    ledger: Ledger | None
 
 
 def waiting(route: Route) -> Waiting:
@@ -58,9 +60,10 @@ def seal_route(
     caps: Caps,
     classic: bool = False,
     reserve_size: int = 64_000_000,
+    ledger: Ledger | None = None,
     now: Callable[[], float] = time.time,
 ) -> Iterator[Event]:
-    """Seal what waits in ``route`` at this moment; yields what happens as it happens.
+    """Seal what waits in ``route`` at this moment; yields what happens as it happens, and notes batches in ``ledger``.
 
     Raises :class:`~bsmtp_batch.spool.locks.Busy` when another sealer is at work,
     :class:`~bsmtp_batch.errors.Later` when the disk refuses (every message is in ``new/`` or in a batch, as before),
@@ -71,7 +74,7 @@ def seal_route(
         raise _no_node(node)
     try:
         with route.sealing():
-            yield from _rounds(_Order(route, node, classic, now), caps)
+            yield from _rounds(_Order(route, node, classic, now, ledger), caps)
             _make_reserve(route.spool, reserve_size)
     except OSError as error:
         raise _refused(route, error) from error
@@ -144,7 +147,29 @@ def _one(order: _Order, chosen: list[Fragment], *, esmtp: bool) -> Iterator[Even
         dialect="classic" if order.classic else "esmtp",
     )
     _commit(route, manifest, building)
-    yield Sealed(route.name, name, sequence, building.messages, building.recipients, building.size, sha256)
+    sealed = Sealed(route.name, name, sequence, building.messages, building.recipients, building.size, sha256)
+    yield sealed
+    yield from _note(order.ledger, sealed)
+
+
+def _note(ledger: Ledger | None, sealed: Sealed) -> Iterator[Event]:
+    """The batch into the ledger; no trouble there keeps mail from being sealed."""
+    if ledger is None:
+        return
+    try:
+        ledger.note_batch(
+            "out",
+            sealed.route,
+            sealed.name,
+            sealed.sequence,
+            sealed.sha256,
+            sealed.messages,
+            sealed.recipients,
+            sealed.octets,
+            names.READY,
+        )
+    except Later as problem:
+        yield Left(sealed.route, f"{sealed.name} is sealed, but not in the ledger: {problem.what}")
 
 
 def _add_all(route: Route, building: Building, chosen: list[Fragment]) -> Iterator[Event]:

@@ -44,21 +44,33 @@ def make_directories(path: str, below: str) -> None:
         durable.fsync_dir(os.path.dirname(path) or "/")
 
 
+def make_spool(spool: str) -> None:
+    """Make the spool with a place for what comes from others. Raises :class:`~bsmtp_batch.errors.Setting`."""
+    try:
+        make_directories(spool, spool)
+        make_directories(f"{spool}/{names.IN}", spool)
+    except OSError as error:
+        raise Setting(
+            f"the spool {spool} cannot be made: {error.strerror} ({error.filename})",
+            safe="Nothing was moved",
+            next="give --spool or [node] spool a directory that this user may write",
+        ) from error
+
+
 def add(spool: str, name: str, limits: names.Limits, *, reserve_size: int) -> Route:
     """Make the route ``name`` in ``spool``, or mend one that was made half way, and write its ``limits``.
 
     ``new/`` is made last: ``deliver`` takes a route for real when it can publish there. Raises
     :class:`~bsmtp_batch.errors.Setting` when the spool cannot be written.
     """
-    route = Route(spool, _proper(name))
+    route = Route(spool, proper_name(name))
+    make_spool(spool)
     try:
-        make_directories(spool, spool)
-        make_directories(f"{spool}/{names.IN}", spool)
         for directory in sorted(names.OUT_DIRECTORIES, key=lambda d: d == names.NEW):
             make_directories(route.at(directory), spool)
         durable.write_file(route.at(names.LIMITS), limits.to_bytes())
         for lock in (names.INDEX_LOCK, names.SEAL_LOCK, names.CONTACT_LOCK):
-            durable.unlock(durable.lock(route.at(lock), shared=True))
+            _make_lock(route.at(lock))
         durable.fsync_dir(route.path)
         reserve.make(spool, reserve_size)
     except OSError as error:
@@ -82,7 +94,8 @@ def remove(route: Route) -> None:
     """Remove ``route`` with what is left of old batches in it; refuses (:class:`~bsmtp_batch.errors.Usage`) while mail
     waits.
 
-    ``new/`` is renamed away first and looked at again: a hand-in that came in between fails there with 75 or is found.
+    Under all locks, and by a rename: a hand-in is seen in ``new/``, or finds no route any more and leaves its message
+    with the MTA.
     """
     with route.sealing(), route.contact(), route.index():
         refuse_while_holding(route)
@@ -121,7 +134,16 @@ def file_system(path: str) -> str | None:
     return kind if kind in UNSAFE else None
 
 
-def _proper(name: str) -> str:
+def _make_lock(path: str) -> None:
+    try:
+        os.close(durable.create(path))
+    except FileExistsError:
+        return
+    os.utime(path, (0, 0))  # a lock nobody has held yet: see Route.last_contact
+
+
+def proper_name(name: str) -> str:
+    """The route that a user means by ``name``. Raises :class:`~bsmtp_batch.errors.Usage` when it can be none."""
     try:
         return names.route_name(name.encode())
     except ValueError as error:

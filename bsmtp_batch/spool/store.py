@@ -66,6 +66,15 @@ class Route:
         """Be the one contact that hands over; :class:`~bsmtp_batch.spool.locks.Busy` when there is one already."""
         return locks.held(self.at(names.CONTACT_LOCK), who=f"another contact for {self.name}")
 
+    def note_contact(self) -> None:
+        """A contact begins: the time of ``contact.lock`` says when the last one did. Raises ``OSError``."""
+        os.utime(self.at(names.CONTACT_LOCK))
+
+    def last_contact(self) -> float | None:
+        """When the last contact began, in seconds since 1970; None when there was none yet."""
+        found = listing.entry(self.at(names.CONTACT_LOCK))
+        return found.modified if isinstance(found, Entry) and found.modified > 0 else None
+
     def index(self) -> AbstractContextManager[None]:
         """Keep every hand-in from publishing; for the few milliseconds of swapping members for markers."""
         return locks.waited_for(self.at(names.INDEX_LOCK))

@@ -1,0 +1,80 @@
+"""``bsmtp-batch push``: hand sealed batches over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from bsmtp_batch.cli import common, moving
+
+if TYPE_CHECKING:
+    from bsmtp_batch.spool.store import Route, Spool
+
+CODES = {
+    65: "a batch or a receipt was refused; the rest was handed over",
+    75: "something is left for later, or the far end is away: run the same command again",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command(
+        "push",
+        help="Hand sealed batches over, and take the receipts for earlier ones.",
+        epilog=common.epilog("bsmtp-batch push dir:/media/stick example.org", CODES),
+    )(command)
+
+
+def command(
+    peer: moving.Peer = None,
+    routes: moving.Routes = None,
+    *,
+    dry_run: common.DryRun = False,
+    json: common.Json = False,
+    config: common.Config = None,
+    spool: common.Spool = None,
+) -> int:
+    """Push to each peer; trouble with one does not keep the others from getting their mail."""
+    from bsmtp_batch.cli.words import worst
+    from bsmtp_batch.courier.contact import push
+    from bsmtp_batch.courier.schemes import courier_for
+    from bsmtp_batch.ledger import Ledger
+    from bsmtp_batch.spool.store import Spool
+
+    settings = common.settings(config, spool)
+    store = Spool(settings.node.spool)
+    common.become_owner(store.path)
+    codes = [0]
+    for url, theirs in moving.peers(settings, peer):
+        courier = courier_for(url)
+        chosen = store.chosen(routes) if routes else _those_there(store, theirs)
+        if dry_run:
+            _preview(chosen, url, json=json)
+        elif chosen:
+            with Ledger(store.ledger) as ledger:
+                codes += moving.tell(push(chosen, courier, ledger), json=json)
+    return worst(*codes)
+
+
+def _those_there(store: Spool, theirs: list[str]) -> list[Route]:
+    """The routes of a peer that exist here (all when it names none): it may also list those that only come from it."""
+    there = store.routes()
+    return store.chosen([name for name in (theirs or there) if name in there]) if there else []
+
+
+def _preview(routes: list[Route], url: str, *, json: bool) -> None:
+    from bsmtp_batch.cli.words import count, size
+    from bsmtp_batch.handover.outgoing import ready
+    from bsmtp_batch.handover.parcel import Parcel
+
+    for route in routes:
+        for one in ready(route):
+            if not isinstance(one, Parcel):
+                common.complain(f"push {route.name}: {one.reason}")
+            elif json:
+                row = {"route": route.name, "name": one.name, "messages": one.manifest.messages, "octets": one.size}
+                common.print_json([row])
+            else:
+                what = f"{count(one.manifest.messages, 'message')}, {size(one.size)}"
+                typer.echo(f"would push {route.name}: batch {one.name} ({what}) to {url}")

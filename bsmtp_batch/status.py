@@ -1,0 +1,172 @@
+"""Status: what waits where, and why. Reads only, takes no lock, and answers whatever state it meets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from bsmtp_batch.batch.manifest import Manifest, ManifestError
+from bsmtp_batch.ledger import Contact, Ledger
+from bsmtp_batch.spool import listing, names
+from bsmtp_batch.spool.inbox import Inbox
+from bsmtp_batch.spool.listing import Entry, Odd
+from bsmtp_batch.spool.store import MANIFEST, REASON, SMALL_CAP, Fragment, Route, Spool, Standing
+
+TRIES = 3
+"""Looks at a route before something odd is believed: files move while nobody holds them."""
+
+
+@dataclass
+class Heap:
+    """Some files of one kind: ``oldest`` in seconds since 1970, None where there is nothing."""
+
+    files: int = 0
+    messages: int = 0
+    octets: int = 0
+    oldest: float | None = None
+
+    def add(self, octets: int, when: float, messages: int = 0) -> None:
+        """Count one more."""
+        self.files += 1
+        self.messages += messages
+        self.octets += octets
+        self.oldest = when if self.oldest is None else min(self.oldest, when)
+
+
+@dataclass(frozen=True)
+class Aside:
+    """Something a person has to decide about: a file, its size, and the reason that stands beside it."""
+
+    path: str
+    octets: int
+    reason: str
+
+
+@dataclass
+class RouteStatus:
+    """One route. ``waiting`` counts each hand-in once; ``unfinished`` are seals that the next stage finishes or
+    undoes."""
+
+    route: str
+    waiting: Heap = field(default_factory=Heap)
+    unfinished: int = 0
+    ready: Heap = field(default_factory=Heap)
+    kept: Heap = field(default_factory=Heap)
+    aside: list[Aside] = field(default_factory=list)
+    odd: list[Aside] = field(default_factory=list)
+    last_contact: float | None = None
+
+
+@dataclass
+class OriginStatus:
+    """One origin. ``missing`` says which numbers of its batches have not come."""
+
+    origin: str
+    new: Heap = field(default_factory=Heap)
+    work: Heap = field(default_factory=Heap)
+    done: Heap = field(default_factory=Heap)
+    aside: list[Aside] = field(default_factory=list)
+    odd: list[Aside] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+def route_status(route: Route) -> RouteStatus:
+    """How things stand with ``route``. Never raises for what the spool holds."""
+    found = RouteStatus(route.name, last_contact=route.last_contact())
+    odd: list[Odd] = []
+    for waiting in route.waiting():
+        if isinstance(waiting, Odd):
+            odd.append(waiting)
+        else:
+            _count_fragment(found.waiting, waiting)
+    standings, strange = _settled(route)
+    for standing in standings:
+        _count_batch(found, route, standing)
+    found.aside = list(_asides(route.at(names.DEAD)))
+    found.odd = [Aside(o.path, 0, o.reason) for o in (*odd, *strange)]
+    return found
+
+
+def origin_status(inbox: Inbox) -> OriginStatus:
+    """How things stand with ``inbox``. Never raises for what the spool holds."""
+    found = OriginStatus(inbox.origin)
+    for directory, heap in ((names.NEW, found.new), (names.WORK, found.work), (names.DONE, found.done)):
+        for entry in listing.entries(inbox.at(directory)):
+            if isinstance(entry, Odd):
+                found.odd.append(Aside(entry.path, 0, entry.reason))
+            elif not entry.name.endswith((MANIFEST, REASON)):
+                heap.add(entry.size, max(entry.modified, entry.changed), _messages(entry.path + MANIFEST))
+    found.aside = list(_asides(inbox.at(names.BAD)))
+    try:
+        found.missing = inbox.sequences().missing()
+    except OSError as error:
+        found.odd.append(Aside(inbox.path, 0, f"the numbers seen cannot be read: {error.strerror}"))
+    return found
+
+
+def contacts(spool: Spool) -> list[Contact]:
+    """The last contact of each peer. Raises :class:`~bsmtp_batch.errors.Later` when the ledger cannot be read."""
+    with Ledger(spool.ledger, read_only=True) as ledger:
+        return ledger.last_contacts()
+
+
+def reserve_size(spool: Spool) -> int:
+    """Octets of the reserve; 0 where it is missing."""
+    try:
+        return os.stat(f"{spool.path}/{names.RESERVE}").st_size
+    except OSError:
+        return 0
+
+
+def _settled(route: Route) -> tuple[list[Standing], list[Odd]]:
+    """Standings, and what is odd at every look."""
+    standings, odd = route.standings()
+    for _ in range(TRIES - 1):
+        if not odd:
+            break
+        standings, again = route.standings()
+        odd = [o for o in again if o in odd]
+    return standings, odd
+
+
+def _count_fragment(heap: Heap, fragment: Fragment) -> None:
+    heap.add(fragment.size, fragment.modified, 1)
+
+
+def _count_batch(found: RouteStatus, route: Route, standing: Standing) -> None:
+    row = standing.row
+    if row is None:
+        return
+    if row.recovery in ("undo", "finish_commit"):
+        found.unfinished += 1
+    for state, directory, heap in (("sealed", names.READY, found.ready), ("kept", names.KEPT, found.kept)):
+        entry = listing.entry(route.at(directory, standing.name)) if row.name == state else None
+        if isinstance(entry, Entry):
+            messages = _messages(entry.path + MANIFEST) if state == "sealed" else 0
+            heap.add(entry.size, entry.modified, messages)
+
+
+def _messages(manifest: str) -> int:
+    """The number of messages a manifest speaks of; 0 where it cannot be read: it is a count for people."""
+    try:
+        return Manifest.from_bytes(listing.read_small(manifest, SMALL_CAP)).messages
+    except (OSError, ValueError, ManifestError):
+        return 0
+
+
+def _asides(directory: str) -> Iterator[Aside]:
+    found: Iterable[Entry | Odd] = sorted(listing.entries(directory), key=lambda e: e.path)
+    for entry in found:
+        if isinstance(entry, Odd):
+            yield Aside(entry.path, 0, entry.reason)
+        elif not entry.name.endswith((REASON, MANIFEST)):
+            yield Aside(entry.path, entry.size, _reason(entry.path))
+
+
+def _reason(path: str) -> str:
+    try:
+        text = listing.read_small(path + REASON, SMALL_CAP).decode("utf-8", "backslashreplace")
+    except (OSError, ValueError):
+        return "no reason stands beside it"
+    return text.strip().partition("\n")[0]

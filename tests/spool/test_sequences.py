@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from itertools import permutations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bsmtp_batch.spool.sequences import Sequences
+
+
+def seen(*numbers):
+    found = Sequences()
+    return found, [found.see("hub", "r.example", n) for n in numbers]
+
+
+def test_numbers_in_order_are_no_news():
+    found, remarks = seen(1, 2, 3)
+
+    assert remarks == ["", "", ""]
+    assert found.missing() == []
+
+
+def test_a_gap_is_told_once_and_filled_later():
+    found, remarks = seen(1, 4)
+    assert "2 to 3" in remarks[1]
+    assert "2 to 3" in found.missing()[0]
+
+    assert "fills a gap" in found.see("hub", "r.example", 3)
+    assert found.missing() == ["r.example from hub: 2 did not come"]
+    found.see("hub", "r.example", 2)
+    assert found.missing() == []
+
+
+def test_a_number_that_comes_twice_is_a_replay():
+    assert "replay" in seen(1, 2, 3, 2)[1][3]
+
+
+def test_every_order_of_five_ends_without_a_gap_or_a_replay():
+    for order in permutations(range(1, 6)):
+        found, remarks = seen(*order)
+        assert found.missing() == [], order
+        assert not any("replay" in r for r in remarks), order
+
+
+def test_routes_and_nodes_are_counted_apart():
+    found, _ = seen(1)
+
+    assert found.see("hub", "other.example", 7) == ""
+    assert found.see("hub2", "r.example", 7) == ""
+
+
+@given(st.lists(st.integers(1, 50), unique=True, min_size=1))
+def test_what_is_missing_is_exactly_what_did_not_come(numbers):
+    found, _ = seen(*numbers)
+    again = Sequences.from_bytes(found.to_bytes())
+    assert again.missing() == found.missing()
+
+    for n in sorted(set(range(min(numbers), max(numbers))) - set(numbers)):
+        assert "fills" in again.see("hub", "r.example", n)
+    assert again.missing() == []
+
+
+@given(st.binary())
+def test_a_damaged_file_costs_only_what_was_noticed(data):
+    Sequences.from_bytes(data).see("hub", "r.example", 3)
