@@ -729,3 +729,46 @@ def test_force_unknown_sends_only_what_is_in_doubt(spool, x):
     assert result.said("--force=unknown: 1 recipients in doubt")
     assert result.outcomes.count("delivered") == 1
     assert len(sink.taken) == 4
+
+
+# -- what arrives is what was sent ------------------------------------------------------------------------------------
+
+AWKWARD = [
+    Letter(content=b".\r\n..\r\n.x\r\n...\r\n"),
+    Letter(content=b""),
+    Letter(content="Subject: Grüße\r\n\r\näöü\r\n".encode()),
+    Letter(content=b"Subject: x\r\n\r\n\xff\xfe\r\n"),
+    Letter(content=b"x: y\r\n\r\n" + b"z" * 5000 + b"\r\n"),
+    Letter(content=b"x: y\r\n\r\n" + b".0123456789\r\n" * 250_000),
+    Letter(content=b"MAIL FROM:<x@y>\r\nDATA\r\nQUIT\r\n"),
+    Letter(sender=b"", content=b"x: null sender\r\n\r\n"),
+    Letter(to=("bücher@site.example".encode(), b'"two words"@site.example', b"-rf@site.example")),
+    Letter(sender=b"<a@hub.example> RET=HDRS ENVID=x BODY=8BITMIME", to=(b"<c@site.example> NOTIFY=NEVER",)),
+]
+
+
+def test_awkward_messages_arrive_octet_for_octet_with_their_envelopes(spool):
+    arrive(spool, AWKWARD)
+    with Sink() as sink:
+        result = run(spool, sink.url)
+
+    assert result.code == 0
+    assert [one.content for one in sink.taken] == [one.content for one in AWKWARD]
+    assert [one.mail.path for one in sink.taken] == [one.mail.path for one in AWKWARD]
+    assert [list(one.rcpts) for one in sink.taken] == [one.rcpts for one in AWKWARD]
+    assert dict(sink.taken[-1].mail.params) == {
+        b"SIZE": b"%d" % len(AWKWARD[-1].content),
+        b"BODY": b"8BITMIME",
+        b"RET": b"HDRS",
+        b"ENVID": b"x",
+    }
+
+
+def test_a_batch_of_another_program_with_lf_lines_arrives_with_crlf(spool, tmp_path):
+    path = tmp_path / "x.bsmtp"
+    path.write_bytes(batch(AWKWARD[:8]).replace(b"\r\n", b"\n").replace(b"EHLO hub.example\n", b""))
+    with Sink() as sink:
+        result = run(spool, sink.url, path)
+
+    assert result.code == 0
+    assert [one.content for one in sink.taken] == [one.content for one in AWKWARD[:8]]
