@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
 import pytest
+from support.box import SPOOL
+from support.corpus import DOMAIN, Mail, corpus
 from support.debian import Unavailable, need
 from support.exim import Exim
 from support.postfix import Hub
@@ -33,6 +35,25 @@ def running(make: Callable[[], Server]) -> Iterator[Server]:
 def hub() -> Iterator[Hub]:
     """Postfix as provider and as customer."""
     yield from running(Hub)
+
+
+@pytest.fixture(scope="session")
+def mails() -> list[Mail]:
+    """The corpus."""
+    return corpus()
+
+
+@pytest.fixture(scope="session")
+def batch(hub: Hub, mails: list[Mail]) -> str:
+    """The corpus, gone through the provider and its pipe into one sealed batch; the batch's path in the box."""
+    hub.box.batch("route", "add", DOMAIN)
+    hub.provider.wait(hub.provider.inject(mails))
+    assert len(hub.waiting(DOMAIN)) == len(mails)
+    hub.box.batch("seal", DOMAIN)
+    assert hub.waiting(DOMAIN) == []
+    (found,) = hub.box.path(f"{SPOOL}/out/{DOMAIN}/ready").glob("*.bsmtp")
+    hub.box.run("cp", "-a", f"{SPOOL}/out/{DOMAIN}/ready", "/var/tmp/ready")  # a courier may take the original away
+    return f"/var/tmp/ready/{found.name}"
 
 
 @pytest.fixture(scope="session")

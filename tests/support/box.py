@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +24,7 @@ from support.debian import Unavailable, root
 import bsmtp_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 HOME = "/opt/bsmtp-batch"
 SPOOL = "/var/spool/bsmtp-batch"
@@ -29,6 +32,7 @@ OWNER = "bsmtp-batch"
 PROGRAM = f"{HOME}/bin/bsmtp-batch"
 PREFIX = os.path.realpath(sys.prefix)
 PYTHON = f"{PREFIX}/bin/python"
+PACKAGE = str(Path(bsmtp_batch.__file__).resolve().parent)
 NAMESPACES = ["--mount", "--uts", "--net", "--pid"]
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -108,6 +112,13 @@ class Box:
         command = self.command(*argv, user=user)
         self._spawned.append(subprocess.Popen(command, env=ENVIRONMENT, stdin=null, stdout=null, stderr=null))
 
+    def wait_port(self, port: int) -> None:
+        """Wait until something in the box listens on ``port``."""
+        end = time.monotonic() + 20
+        while not re.search(rf"(?m)^ *\d+: \w+:{port:04X} \w+:0000 0A ", Path(f"/proc/{self.pid}/net/tcp").read_text()):
+            assert time.monotonic() < end, f"nothing listens on port {port} in the box"
+            time.sleep(0.02)
+
     def batch(
         self, *arguments: str, code: int | None = 0, spool: str = SPOOL, **more: Any
     ) -> subprocess.CompletedProcess[bytes]:
@@ -120,6 +131,36 @@ class Box:
         self.path(name).parent.mkdir(parents=True, exist_ok=True)
         self.path(name).write_text(text)
         self.path(name).chmod(mode)
+
+    @contextmanager
+    def broken(self, fault: str, home: str) -> Iterator[None]:
+        """Something is wrong with the hand-in to the route in the directory ``home``, and right again afterwards."""
+        limits, program = self.path(f"{home}/limits"), f"{PREFIX}/bin/bsmtp-batch-deliver"
+        before = limits.read_text()
+        apart = {"no route": home, "no interpreter": HOME, "no program": program, "killed": program}.get(fault)
+        if fault == "bad setting":
+            limits.write_text("max_size as much as you like\n")
+        elif fault == "no room":
+            limits.write_text(re.sub(r"(?m)^min_free .*", f"min_free {2**60}", before))
+        elif fault == "no permission":
+            self.run("chown", "root", f"{home}/tmp")
+        elif fault == "no modules":
+            self.run("mount", "-t", "tmpfs", "tmpfs", PACKAGE)
+        elif apart:
+            self.run("mv", apart, apart + ".aside")
+        if fault == "killed":
+            self.write(program, "import os\nos.kill(os.getpid(), 9)\n")
+        try:
+            yield
+        finally:
+            if fault in ("bad setting", "no room"):
+                limits.write_text(before)
+            elif fault == "no permission":
+                self.run("chown", OWNER, f"{home}/tmp")
+            elif fault == "no modules":
+                self.run("umount", PACKAGE)
+            elif apart:
+                self.run("mv", apart + ".aside", apart)
 
     def log(self) -> str:
         """What programs of the box sent to syslog."""

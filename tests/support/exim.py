@@ -67,6 +67,7 @@ to_crlf:
   file = {FILES}/crlf
   use_bsmtp
   use_crlf
+  batch_max = 100
   user = mail
 
 to_directory:
@@ -107,6 +108,7 @@ class Exim:
         box.run("install", "-d", "-o", "mail", FILES)
         box.run("exim4", "-bV")
         box.run("exim4", "-bd")
+        box.wait_port(PORT)
 
     def close(self) -> None:
         self.box.close()

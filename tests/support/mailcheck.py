@@ -76,5 +76,5 @@ def assert_content(mail: Mail, content: bytes, traces: int = 1) -> None:
         )
         raise AssertionError(
             f"message {mail.number} ({mail.kind}): {len(mail.canonical)} octets became {len(content)}; first difference"
-            f" at {at}: {mail.canonical[at - 20 : at + 40]!r} became {content[at - 20 : at + 40]!r}"
+            f" at {at}: {mail.canonical[at:][:60]!r} became {content[at:][:60]!r}"
         )

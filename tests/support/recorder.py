@@ -18,7 +18,9 @@ GREETED = b"250-recorder\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-PIPELINING\r\n25
 
 
 class Recorder(socketserver.StreamRequestHandler):
-    """One LMTP connection."""
+    """One connection."""
+
+    disable_nagle_algorithm = True  # several small replies to one group of commands
 
     def handle(self) -> None:
         self.sender, self.rcpts, self.lmtp = "", list[str](), False

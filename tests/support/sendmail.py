@@ -55,6 +55,7 @@ class Sendmail:
         for name in ("/var/spool/mqueue", "/var/lib/sendmail", "/run/sendmail/mta"):
             box.run("install", "-d", "-m", "700", name)
         box.run(PROGRAM, "-bd")
+        box.wait_port(PORT)
 
     def close(self) -> None:
         self.box.close()
@@ -79,6 +80,14 @@ class Sendmail:
     def queued(self) -> list[str]:
         """The queue ids of what is still here."""
         return [p.name[2:] for p in self.box.path("/var/spool/mqueue").glob("qf*")]
+
+    def wait_gone(self, queue_ids: Iterable[str], seconds: float = 50) -> None:
+        """Wait until none of ``queue_ids`` is in the queue any more."""
+        assert all(queue_ids)
+        end = time.monotonic() + seconds
+        while set(queue_ids) & set(self.queued()):
+            assert time.monotonic() < end, self.log()[-3000:]
+            time.sleep(0.05)
 
     def run_queue(self) -> None:
         """Try everything again, now."""
