@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 from support.batches import manifests, transactions
 from support.crash import EIO, FULL, Faulty, stopped_at
-from support.fragments import fill, make_route, message, put, text, tree
+from support.fragments import clone, fill, make_route, message, put, text, tree
 
 from bsmtp_batch.errors import Later, Setting
 from bsmtp_batch.seal import Caps, Left, Recovered, Sealed, SetAside, Waiting, is_due, seal_route, waiting
@@ -232,9 +233,19 @@ def test_a_second_sealer_is_told_so_and_changes_nothing(route):
     assert tree(route.path) == before
 
 
-def crash_free_steps(tmp_path, monkeypatch):
-    route = make_route(tmp_path / "count")
+@pytest.fixture
+def three(tmp_path):
+    """A route in which three messages wait; to be cloned for each attempt."""
+    route = make_route(tmp_path / "three")
     fill(route, 3)
+    return route
+
+
+MADE = [message(n) for n in (1, 2, 3)]
+
+
+def crash_free_steps(three, tmp_path, monkeypatch):
+    route = clone(three, tmp_path / "count")
     faulty = Faulty()
     with monkeypatch.context() as patch:
         patch.setattr(durable, "posix", faulty)
@@ -243,10 +254,9 @@ def crash_free_steps(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("retry", [False, True])
-def test_a_sealer_killed_at_any_step_loses_and_doubles_nothing(tmp_path, monkeypatch, retry):
-    for step in range(1, crash_free_steps(tmp_path, monkeypatch) + 1):
-        route = make_route(tmp_path / f"s{step}")
-        made = fill(route, 3)
+def test_a_sealer_killed_at_any_step_loses_and_doubles_nothing(three, tmp_path, monkeypatch, retry):
+    for step in range(1, crash_free_steps(three, tmp_path, monkeypatch) + 1):
+        route, made = clone(three, tmp_path / f"s{step}"), MADE
         assert stopped_at(monkeypatch, step, lambda route=route: seal(route, messages=2))
         taken = transactions_takeable(route)
         if retry and not route.remembers(key_of_first(route)):
@@ -282,12 +292,11 @@ def key_of_first(route):
     return names.key_of(b"Q1", hashlib.sha256(message(1)).digest())
 
 
-def test_recovery_killed_at_any_step_can_be_run_again(tmp_path, monkeypatch):
-    steps = crash_free_steps(tmp_path, monkeypatch)
+def test_recovery_killed_at_any_step_can_be_run_again(three, tmp_path, monkeypatch):
+    steps = crash_free_steps(three, tmp_path, monkeypatch)
     for first in range(1, steps + 1, 3):
         for second in range(1, 30):
-            route = make_route(tmp_path / f"s{first}-{second}")
-            made = fill(route, 3)
+            route, made = clone(three, tmp_path / f"s{first}-{second}"), MADE
             stopped_at(monkeypatch, first, lambda route=route: seal(route, messages=2))
 
             def again(route=route):
@@ -301,10 +310,9 @@ def test_recovery_killed_at_any_step_can_be_run_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [EIO, FULL])
-def test_an_error_at_any_step_is_not_retried_and_loses_nothing(tmp_path, monkeypatch, error):
-    for step in range(1, crash_free_steps(tmp_path, monkeypatch) + 1):
-        route = make_route(tmp_path / f"e{step}")
-        made = fill(route, 3)
+def test_an_error_at_any_step_is_not_retried_and_loses_nothing(three, tmp_path, monkeypatch, error):
+    for step in range(1, crash_free_steps(three, tmp_path, monkeypatch) + 1):
+        route, made = clone(three, tmp_path / f"e{step}"), MADE
         try:
             stopped_at(monkeypatch, step, lambda route=route: seal(route, messages=2), error=error)
         except Later as problem:
@@ -446,3 +454,80 @@ def test_what_is_due(route):
     assert due(messages=2)
     assert due(now=0.0), "a clock that was set back must not keep mail for ever"
     assert not is_due(Waiting(0, 0, None), age=0, octets=0, messages=0, now=0)
+
+
+def test_several_sealers_and_a_hand_in_at_once_lose_and_double_nothing(route):
+    made = fill(route, 30)
+    late = [message(n) for n in range(100, 130)]
+    problems = []
+
+    def keep_sealing():
+        for _ in range(15):
+            try:
+                seal(route, messages=7)
+            except Busy:
+                pass
+            except BaseException as error:
+                problems.append(error)
+
+    def hand_in():
+        for place, data in enumerate(late):
+            lock = durable.lock(route.at("index.lock"), shared=True)
+            put(route, data, queue_id=f"L{place}")
+            durable.unlock(lock)
+
+    threads = [threading.Thread(target=target) for target in (keep_sealing, keep_sealing, keep_sealing, hand_in)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seal(route)
+
+    assert problems == []
+    assert sorted(transactions(route)) == sorted(made + late)
+    found = manifests(route)
+    assert [m.sequence for m in found] == list(range(1, len(found) + 1))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 3 MB that really is full when it is full."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    try:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], capture_output=True)
+    except OSError as error:
+        mounted = subprocess.CompletedProcess([], 1, b"", str(error).encode())
+    if mounted.returncode != 0:
+        if os.environ.get("CI"):
+            pytest.fail(f"cannot mount a small tmpfs: {mounted.stderr.decode()}")
+        pytest.skip(f"cannot mount a small tmpfs (not root?): {mounted.stderr.decode()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_disk_that_is_full_to_the_last_block_is_drained(small_disk):
+    route = make_route(small_disk / "spool")
+    assert reserve.make(route.spool, 600_000) <= 600_000
+    Path(reserve.path_of(route.spool)).unlink(missing_ok=True)
+    Path(reserve.path_of(route.spool)).write_bytes(b"\0" * 600_000)
+    made = []
+    try:
+        while True:
+            body = b"Subject: %d\r\n\r\n" % len(made) + (b"x" * 70 + b"\r\n") * 1000
+            data = text("a@x.org", "b@x.org", body=body)
+            put(route, data, queue_id=f"Q{len(made)}")
+            made.append(data)
+    except OSError as error:
+        assert error.errno == FULL
+        for fragment in route.waiting():
+            if fragment.size < 72_000:  # the one that no longer fitted
+                os.unlink(fragment.path)
+    assert os.statvfs(small_disk).f_bavail * 4096 < 3 * len(data)
+
+    events = seal(route, reserve=1)
+
+    assert not [e for e in events if isinstance(e, Left)], events
+    assert sorted(transactions(route)) == sorted(made)
+    assert new(route) == []
+    assert len(manifests(route)) > 1

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 from itertools import chain, combinations
+from pathlib import Path
 
 from bsmtp_batch.spool import recover, table
+
+INTERNALS = Path(__file__).parent.parent.parent / "docs" / "INTERNALS.md"
 
 
 def subsets(columns):
@@ -52,3 +55,11 @@ def test_the_markdown_has_every_row_once():
         assert text.count(f"| {row.name} |") == len(
             [r for r in table.BATCH_ROWS + table.FRAGMENT_ROWS if r.name == row.name]
         )
+
+
+def test_the_internals_show_this_very_table():
+    text = INTERNALS.read_text(encoding="utf-8")
+
+    shown = text.partition("<!-- begin states -->\n")[2].partition("<!-- end states -->")[0]
+
+    assert shown.strip() == table.as_markdown()

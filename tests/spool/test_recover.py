@@ -1,0 +1,231 @@
+"""Each unfinished row of the table, made by hand, and what recovery makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+from support.batches import manifests, transactions
+from support.crash import Faulty, stopped_at
+from support.fragments import clone, fill, make_route, put, tree
+
+from bsmtp_batch.errors import Bad
+from bsmtp_batch.seal import Caps, seal_route
+from bsmtp_batch.spool import names, recover, table
+from bsmtp_batch.spool.release import release, sha256_of
+
+
+@pytest.fixture
+def route(tmp_path):
+    made = make_route(tmp_path / "spool")
+    fill(made, 2)
+    seal(made)
+    return made
+
+
+def seal(route):
+    return list(seal_route(route, node="hub", caps=Caps(), reserve_size=0))
+
+
+def state(route, sequence=1):
+    (found,) = [s for s in route.standings()[0] if s.sequence == sequence]
+    return found.row.name if found.row else None
+
+
+def move(route, source, target):
+    Path(route.at(*source)).rename(route.at(*target))
+
+
+def recover_all(route):
+    with route.sealing(), route.contact():
+        recover.recover_seal(route)
+        recover.recover_contact(route)
+
+
+def name_of(route):
+    return manifests(route)[0].name
+
+
+def test_building_is_undone(route):
+    other = names.batch_name("example.org", 2, 0, "hub")
+    Path(route.at("tmp", other)).write_bytes(b"half")
+    Path(route.at("tmp", "4711.of-a-hand-in")).write_bytes(b"half")
+    assert state(route, 2) == "building"
+
+    recover_all(route)
+
+    assert os.listdir(route.at("tmp")) == ["4711.of-a-hand-in"]
+
+
+@pytest.mark.parametrize("manifest", ["tmp", "ready"])
+def test_intended_is_undone_and_gives_its_number_back(route, manifest):
+    name = name_of(route)
+    move(route, ("lists", "00000001.done"), ("lists", "00000001.list"))
+    move(route, ("ready", name), ("tmp", name))
+    if manifest == "tmp":
+        move(route, ("ready", name + ".json"), ("tmp", name + ".json"))
+    os.unlink(route.at("seq"))
+    assert state(route) == "intended"
+
+    recover_all(route)
+
+    assert tree(route.at("ready")) == tree(route.at("lists")) == tree(route.at("tmp")) == {}
+    assert route.numbering() == (1, "")
+
+
+def test_committed_is_finished_and_its_members_remembered(route, tmp_path):
+    move(route, ("lists", "00000001.done"), ("lists", "00000001.list"))
+    os.unlink(route.at("seq"))
+    for key in os.listdir(route.at("sealed")):
+        os.unlink(route.at("sealed", key))
+    fill(route, 2)
+    assert state(route) == "committed"
+    assert route.sealed() == []
+
+    recover_all(route)
+
+    assert state(route) == "sealed"
+    assert os.listdir(route.at("new")) == []
+    assert len(os.listdir(route.at("sealed"))) == 2
+    assert route.numbering()[0] == 2
+
+
+def test_released_is_finished(route):
+    name = name_of(route)
+    move(route, ("ready", name), ("kept", name))
+    assert state(route) == "released"
+
+    recover_all(route)
+
+    assert state(route) == "kept"
+
+
+def test_expiring_is_finished(route):
+    name = name_of(route)
+    release(route, name, sha256_of(route, name))
+    os.unlink(route.at("kept", name))
+    assert state(route) == "expiring"
+
+    recover_all(route)
+
+    assert state(route) == "gone"
+
+
+@pytest.mark.parametrize("step", range(1, 40))
+def test_replaced_and_the_seal_that_replaces_it_are_one(route, tmp_path, monkeypatch, step):
+    """Expiry of sealed mail: until the new list is done neither may be taken, afterwards only the new one."""
+    old = name_of(route)
+    fill(route, 1, first=9)
+    seal(route)
+    new = manifests(route)[1].name
+    intent = dataclasses.replace(route.intent(2, done=True), replaces=old)
+    Path(route.list_path(2, done=False)).write_bytes(intent.to_bytes())
+    os.unlink(route.list_path(2, done=True))
+    os.unlink(route.at("seq"))
+
+    if stopped_at(monkeypatch, step, lambda: recover_all(route)):
+        assert [s.name for s in route.sealed()] in ([old], [], [new])
+    recover_all(route)
+
+    assert [s.name for s in route.sealed()] == [new]
+    assert state(route, 1) == "set aside"
+    assert Path(route.at("dead", old)).exists()
+    assert new in Path(route.at("dead", old + ".reason")).read_text()
+
+
+def test_sealing_without_a_list_is_dropped(route):
+    from support.fragments import message
+
+    put(route, message(1), queue_id="Q1")
+
+    recover_all(route)
+
+    assert os.listdir(route.at("new")) == []
+
+
+def test_lone_reason_is_dropped_and_one_with_its_fragment_stays(route):
+    lone, paired = (f"{digit * 40}.{digit * 64}" for digit in "ab")
+    for name in (f"{lone}.reason", paired, f"{paired}.reason"):
+        Path(route.at("dead", name)).write_bytes(b"x")
+
+    recover_all(route)
+
+    assert set(tree(route.at("dead"))) == {paired, f"{paired}.reason"}
+
+
+def test_rows_at_rest_are_left_as_they_are(route):
+    before = tree(route.path)
+
+    recover_all(route)
+
+    assert tree(route.path) == before
+
+
+def test_what_no_row_admits_is_shown_and_not_touched(route):
+    name = name_of(route)
+    Path(route.at("kept", name)).write_bytes(b"a copy somebody made")
+    before = tree(route.path)
+
+    recover_all(route)
+
+    assert tree(route.path) == before
+    assert state(route) is None
+    assert route.sealed() == []
+    assert any("stands oddly" in odd.reason for odd in route.standings()[1])
+
+
+def test_two_batches_of_one_number_are_odd(route):
+    other = names.batch_name("example.org", 1, 5, "hub")
+    Path(route.at("ready", other)).write_bytes(b"")
+
+    assert state(route) is None
+
+
+def test_a_lost_number_is_found_again_in_the_lists(route):
+    digest = manifests(route)[0].digest()
+    os.unlink(route.at("seq"))
+
+    assert route.numbering() == (2, digest)
+    Path(route.at("seq")).write_text("9 abc\n")
+    assert route.numbering() == (9, "abc")
+
+
+def test_a_release_is_carried_out_once_and_only_for_the_right_bytes(route):
+    name = name_of(route)
+    sha256 = sha256_of(route, name)
+    for wrong in ((name, "0" * 64), (names.batch_name("example.org", 7, 0, "hub"), sha256), ("../x", sha256)):
+        with pytest.raises(Bad):
+            release(route, *wrong)
+    assert state(route) == "sealed"
+
+    assert release(route, name, sha256) is True
+    assert release(route, name, sha256) is False
+    assert state(route) == "kept"
+
+
+def test_a_release_stopped_at_any_step_is_finished(route, tmp_path, monkeypatch):
+    name = name_of(route)
+    faulty = Faulty()
+    from bsmtp_batch.spool import durable
+
+    counted = clone(route, tmp_path / "count")
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "posix", faulty)
+        release(counted, name, sha256_of(counted, name))
+    for step in range(1, faulty.calls + 1):
+        again = clone(route, tmp_path / f"s{step}")
+        stopped_at(monkeypatch, step, lambda again=again: release(again, name, sha256_of(again, name)))
+        recover_all(again)
+        release(again, name, sha256_of(again, name))
+        assert state(again) == "kept"
+        assert len(transactions(again, "kept")) == 2
+
+
+def test_every_unfinished_row_has_a_test_here():
+    source = Path(__file__).read_text(encoding="utf-8")
+
+    for row in table.BATCH_ROWS + table.FRAGMENT_ROWS:
+        if row.recovery:
+            assert f"def test_{row.name.replace(' ', '_')}_" in source
