@@ -6,6 +6,7 @@ goes on over a new one, unless that keeps happening: then the target is unwell a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -13,6 +14,10 @@ from bsmtp_batch.importer.contract import Connection, Job, Kind, Result, Target,
 
 MAX_LOSSES = 3
 """Connections lost in a row, with nothing settled in between, after which a run stops."""
+
+IDLE = 5.0
+"""Seconds without use after which a connection is replaced: verifying the next batch may take longer than a busy server
+waits, and its 421 would be read as a wish to be left alone."""
 
 
 class Delivery(Protocol):
@@ -40,8 +45,15 @@ class Engine:
         self._target = target
         self._connection: Connection | None = None
         self._losses = 0
+        self._used = 0.0
         self.stopped = ""
-        """Why the target takes no more in this run; ``""`` as long as it does."""
+        """Why the target takes no more in this run; ``""`` as long as it does. It is not tried again then: a target
+        that is away costs one time-out and not one for each batch."""
+
+    @property
+    def target(self) -> str:
+        """What the target is called."""
+        return self._target.name
 
     def __enter__(self) -> Engine:
         return self
@@ -62,6 +74,8 @@ class Engine:
 
     def _hand_in(self, delivery: Delivery) -> Delivery | None:
         """Hand in one; what is left of it: all of it when no connection came about."""
+        if self._connection is not None and time.monotonic() - self._used > IDLE:
+            self._hang_up()
         if self._connection is None:
             try:
                 self._connection = self._target.connect()
@@ -69,6 +83,7 @@ class Engine:
                 self.stopped = str(unreachable)
                 return delivery
         result = self._connection.carry(delivery.job, delivery.begin)
+        self._used = time.monotonic()
         rest = delivery.settle(result)
         self._weigh(result)
         return rest

@@ -29,6 +29,10 @@ class MaildirTarget:
         try:
             for directory in ("tmp", "new", "cur"):
                 routes.make_directories(f"{self._path}/{directory}", self._path)
+            # A message that is there will count as delivered. The run that put it there may have been stopped before
+            # its name was durable.
+            for directory in ("new", "cur"):
+                durable.fsync_dir(f"{self._path}/{directory}")
             return MaildirConnection(self._path, _present(self._path))
         except OSError as error:
             raise Unreachable(f"the Maildir {self._path} cannot be used: {error.strerror}") from error

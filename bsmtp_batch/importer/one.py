@@ -81,7 +81,7 @@ class Tally:
 
 class BatchImport:
     """One batch, examined and locked; ``file`` is its plain file, ``name`` what people call it, ``origin`` and ``stem``
-    where in the spool, and under which names, its messages are set aside."""
+    where in the spool, and under which names, its messages are set aside. ``engine`` may be missing for a dry run."""
 
     def __init__(
         self,
@@ -94,6 +94,7 @@ class BatchImport:
         options: Options,
         ledger: Ledger,
         watcher: Watcher,
+        engine: Engine | None,
     ) -> None:
         self.tally = Tally(name, messages=len(examined.messages) + len(examined.refused))
         self._examined = examined
@@ -103,6 +104,7 @@ class BatchImport:
         self._options = options
         self._ledger = ledger
         self._watcher = watcher
+        self._engine = engine
         self._journal = Journal(ledger, examined.sha256, name, self._tell)
 
     def run(self) -> bool:
@@ -227,31 +229,32 @@ class BatchImport:
     # -- sending -------------------------------------------------------------------------------------------------
 
     def _replay(self, work: Plan) -> None:
-        assert self._options.target is not None
+        engine = self._engine
+        assert engine is not None
         context = Context(
             batch=self._examined.batch,
             sha256=self._examined.sha256,
             node=self._options.node,
-            target=self._options.target.name,
+            target=engine.target,
             bounce=self._options.bounce,
             journal=self._journal,
             aside=self._aside,
             complain=self._trouble,
             now=self._options.now,
         )
-        with Engine(self._options.target) as engine:
-            try:
-                left = engine.run(MessageDelivery(context, task) for task in work.tasks)
-            finally:
-                self._journal.flush()  # also when the batch can be read no further: what was answered stays answered
-            for delivery in left:
-                for rcpt in delivery.job.rcpts:
-                    self._journal.say(delivery.number, rcpt.path, DEFERRED, f"451 4.4.1 {engine.stopped}")
-            if not engine.stopped:
-                owed = notices(self._examined.messages, self._journal.fates)
-                engine.run(NoticeDelivery(context, notice) for notice in owed)
-            if engine.stopped:
-                self._trouble(engine.stopped)
+        before = engine.stopped
+        try:
+            left = engine.run(MessageDelivery(context, task) for task in work.tasks)
+        finally:
+            self._journal.flush()  # also when the batch can be read no further: what was answered stays answered
+        for delivery in left:
+            for rcpt in delivery.job.rcpts:
+                self._journal.say(delivery.number, rcpt.path, DEFERRED, f"451 4.4.1 {engine.stopped}")
+        if not engine.stopped:
+            owed = notices(self._examined.messages, self._journal.fates)
+            engine.run(NoticeDelivery(context, notice) for notice in owed)
+        if engine.stopped != before:
+            self._trouble(engine.stopped)
 
     def _complete(self) -> bool:
         numbers = [message.number for message in self._examined.messages]

@@ -14,6 +14,7 @@ from bsmtp_batch.batch.manifest import MAX_BYTES, Manifest, ManifestError
 from bsmtp_batch.edge.opening import open_plain
 from bsmtp_batch.errors import Bad, Later, Problem, Setting, Usage
 from bsmtp_batch.importer import aside, inbox, room
+from bsmtp_batch.importer.engine import Engine
 from bsmtp_batch.importer.examine import Examined, examine
 from bsmtp_batch.importer.inbox import Arrival
 from bsmtp_batch.importer.one import BatchImport, Options, Tally, Watcher
@@ -29,7 +30,8 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Source:
-    """A batch to import: ``path`` (None: standard input), its manifest if any, and its place in the spool if any."""
+    """A batch to import: ``path`` (None: standard input), its manifest if one lies beside it, its place in the spool if
+    it has one (then the manifest is looked for there)."""
 
     path: str | None
     manifest: str | None
@@ -59,12 +61,13 @@ def run(files: list[str], options: Options, watcher: Watcher) -> int:
         watcher.trouble("no local domain is named (--local-domain, [import] local_domains): every recipient is taken")
     _prepare(options)
     tallies = []
-    with (
-        room.made(options.spool, dry_run=options.dry_run),
-        Ledger(f"{options.spool}/{names.LEDGER}", read_only=options.dry_run, now=options.now) as ledger,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(room.made(options.spool, dry_run=options.dry_run))
+        ledger = Ledger(f"{options.spool}/{names.LEDGER}", read_only=options.dry_run, now=options.now)
+        stack.enter_context(ledger)
+        engine = stack.enter_context(Engine(options.target)) if options.target and not options.dry_run else None
         for source in sources:
-            tally = Stage(source, options, ledger, watcher).run()
+            tally = Stage(source, options, ledger, watcher, engine).run()
             if tally is not None:
                 tallies.append(tally)
                 watcher.summary(tally)
@@ -74,17 +77,19 @@ def run(files: list[str], options: Options, watcher: Watcher) -> int:
 
 
 def named(files: Iterable[str]) -> Iterator[Source]:
-    """What the arguments ``files`` mean. Raises :class:`~bsmtp_batch.errors.Usage` for one that is not there."""
+    """What the arguments ``files`` mean. Raises :class:`~bsmtp_batch.errors.Usage` for one that cannot be read."""
     for file in files:
         if file == STDIN:
             yield Source(None, None)
         elif os.path.isdir(file):
             paths = sorted(f"{file}/{name}" for name in os.listdir(file) if name.endswith(inbox.SUFFIXES))
             yield from (_named(path) for path in paths)
-        elif os.path.lexists(file):
-            yield _named(file)
-        else:
+        elif not os.path.exists(file):
             raise Usage(f"there is no file {file!r}", safe="Nothing was sent", next="check the name")
+        elif not os.access(file, os.R_OK):
+            raise Usage(f"{file!r} may not be read", safe="Nothing was sent", next="check who may read it")
+        else:
+            yield _named(file)
 
 
 def _named(path: str) -> Source:
@@ -97,7 +102,7 @@ def _arrived(spool: str, watcher: Watcher) -> Iterator[Source]:
         if isinstance(found, Odd):
             watcher.trouble(f"{found.path} {found.reason}; it is left alone")
         else:
-            yield Source(found.path, found.manifest(), found)
+            yield Source(found.path, None, found)
 
 
 def _prepare(options: Options) -> None:
@@ -119,11 +124,14 @@ def _prepare(options: Options) -> None:
 class Stage:
     """The way of one batch through an import."""
 
-    def __init__(self, source: Source, options: Options, ledger: Ledger, watcher: Watcher) -> None:
+    def __init__(
+        self, source: Source, options: Options, ledger: Ledger, watcher: Watcher, engine: Engine | None
+    ) -> None:
         self._source = source
         self._options = options
         self._ledger = ledger
         self._watcher = watcher
+        self._engine = engine
         self._one: BatchImport | None = None
 
     def run(self) -> Tally | None:
@@ -137,6 +145,8 @@ class Stage:
         except (Bad, Later) as problem:
             return self._give_up(problem)
         except OSError as error:
+            if self._gone():
+                return None
             return self._give_up(
                 Later(
                     f"it cannot be imported now: {error.strerror or error}",
@@ -151,26 +161,31 @@ class Stage:
             file, _ = open_plain(self._source.path, cap=manifest.bytes if manifest else self._options.cap)
         except (Bad, ManifestError) as problem:
             return self._put_away_unread(str(getattr(problem, "what", problem)))
-        except Usage:
-            if self._source.arrival:
-                return None  # gone since it was listed: another importer has finished it
-            raise
+        except Usage as error:
+            if self._gone():
+                return None
+            raise Later(error.what, safe="It stays where it is", next="see to it and run the import again") from error
         stack.enter_context(file)
         examined = examine(BatchFile(file), manifest)
         if not self._options.dry_run:
             stack.enter_context(inbox.lock(self._options.spool, examined.sha256))
-            if self._source.arrival and not os.path.lexists(self._source.arrival.path):
+            if self._gone():
                 return None
         if examined.bad and not self._salvageable(examined):
             return self._put_away(examined, file)
         return self._import(examined, file)
 
+    def _gone(self) -> bool:
+        """Whether the batch has left its place in the spool since it was listed: another importer had it."""
+        return self._source.arrival is not None and not os.path.lexists(self._source.arrival.path)
+
     def _manifest(self) -> Manifest | None:
         """Raises ``ManifestError`` when it is none, and ``OSError``."""
-        if self._source.manifest is None:
+        path = self._source.arrival.manifest() if self._source.arrival else self._source.manifest
+        if path is None:
             return None
         try:
-            return Manifest.from_bytes(read_small(self._source.manifest, MAX_BYTES))
+            return Manifest.from_bytes(read_small(path, MAX_BYTES))
         except ManifestError:
             raise
         except ValueError as error:
@@ -191,6 +206,7 @@ class Stage:
             options=self._options,
             ledger=self._ledger,
             watcher=self._watcher,
+            engine=self._engine,
         )
         complete = one.run()
         if self._options.dry_run:

@@ -15,7 +15,7 @@ from support.sink import DROP, Data, EndOfData, MailFrom, RcptTo, Sink
 from bsmtp_batch.batch.events import Severity
 from bsmtp_batch.batch.file import BatchFile
 from bsmtp_batch.errors import Setting, Usage
-from bsmtp_batch.importer import inbox
+from bsmtp_batch.importer import engine, inbox, stage, targets
 from bsmtp_batch.wire.events import Reply
 from bsmtp_batch.wire.session import Protocol
 
@@ -213,6 +213,41 @@ def test_a_target_that_is_away_leaves_everything(spool, x):
     assert (result.code, result.outcomes) == (75, ["deferred"] * 3)
     assert result.said("cannot be reached")
     assert x.exists()
+
+
+def test_a_target_that_is_away_is_tried_once_for_all_batches(spool, monkeypatch):
+    for sequence in range(1, 6):
+        arrive(spool, letters(sequence)[-1:], sequence=sequence)
+    tried = []
+    original = targets.connect_tcp
+
+    def counted(*arguments):
+        tried.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(targets, "connect_tcp", counted)
+    result = run(spool, "smtp://127.0.0.1:1")
+
+    assert (result.code, result.outcomes, len(tried)) == (75, ["deferred"] * 5, 1)
+    assert sum("cannot be reached" in trouble for trouble in result.troubles) == 1
+    assert len(names(origin(spool, "work"))) == 10
+
+
+def test_a_connection_left_alone_too_long_is_replaced(spool, x, monkeypatch):
+    monkeypatch.setattr(engine, "IDLE", -1.0)
+    with Sink() as sink:
+        result = run(spool, sink.url, x)
+
+    assert (result.code, sink.connections, len(sink.taken)) == (0, 3, 3)
+
+
+def test_several_batches_go_over_one_connection(spool):
+    for sequence in range(1, 4):
+        arrive(spool, letters(sequence)[-1:], sequence=sequence)
+    with Sink() as sink:
+        run(spool, sink.url)
+
+    assert (sink.connections, len(sink.taken)) == (1, 3)
 
 
 def test_a_target_that_asks_to_be_left_alone_is(spool, x):
@@ -661,6 +696,27 @@ def test_a_file_that_is_not_there_is_a_usage_error_before_anything_is_sent(spool
     with Sink() as sink, pytest.raises(Usage, match="no file"):
         run(spool, sink.url, x, "/nonexistent.bsmtp")
     assert sink.taken == []
+
+
+def test_a_file_that_vanishes_or_may_not_be_read_is_told(spool, x, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(Usage, match="may not be read"):
+        run(spool, "smtp://127.0.0.1:1", x)
+
+
+def test_a_batch_in_the_spool_that_cannot_be_opened_is_for_later(spool, monkeypatch):
+    path = arrive(spool, letters(1))
+
+    def closed(name, **_):
+        raise Usage(f"{name} cannot be opened: Permission denied", safe="", next="")
+
+    monkeypatch.setattr(stage, "open_plain", closed)
+    with Sink() as sink:
+        result = run(spool, sink.url)
+
+    assert (result.code, sink.taken) == (75, [])
+    assert result.said("Permission denied")
+    assert path.exists()
 
 
 def test_a_spool_that_cannot_be_made_is_a_setting(x):

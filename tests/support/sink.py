@@ -219,6 +219,8 @@ class Sink:
                 connection = self._listener.accept()[0]
             except OSError:
                 return
+            if connection.family != socket.AF_UNIX:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connections += 1
             self._open.append(connection)
             self._threads.append(threading.Thread(target=self._converse, args=(connection, self.connections)))
