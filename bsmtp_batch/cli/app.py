@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +35,21 @@ INTERRUPTED = 130
 """What the command line library makes of Ctrl-C, in place of raising it."""
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from bsmtp_batch import __version__
+
+        typer.echo(f"bsmtp-batch {__version__}")
+        raise typer.Exit()
+
+
+_VERSION = typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+
+
+def _options(version: Annotated[bool, _VERSION] = False) -> None:
+    """What may stand before the command."""
+
+
 def build(names: list[str]) -> typer.Typer:
     """The application with the commands ``names`` only: one start pays for one command's imports."""
     app = typer.Typer(
@@ -45,14 +60,7 @@ def build(names: list[str]) -> typer.Typer:
         help="Mail for sites that are not always online: batches of SMTP, kept, carried and replayed.",
     )
 
-    @app.callback()
-    def main(version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version.")) -> None:
-        if version:
-            from bsmtp_batch import __version__
-
-            typer.echo(f"bsmtp-batch {__version__}")
-            raise typer.Exit()
-
+    app.callback()(_options)
     for name in names:
         importlib.import_module(COMMANDS[name]).register(app)
     return app
@@ -86,7 +94,11 @@ def _exit_code(error: BaseException) -> int:
         complain(f"bsmtp-batch: {error}")
         return error.code
     if isinstance(error, _COMMAND_LINE_ERRORS):
-        complain(f"bsmtp-batch: {error.format_message()}. Nothing was changed. Next: see bsmtp-batch --help")  # type: ignore[attr-defined]  # as above
+        said = str(error.format_message())  # type: ignore[attr-defined]  # as above
+        bare = said.startswith("Usage:")  # no command at all: the help is the answer
+        complain(
+            said if bare else f"bsmtp-batch: {said.rstrip('.')}. Nothing was changed. Next: see bsmtp-batch --help"
+        )
         return 64
     if isinstance(error, typer.Abort | KeyboardInterrupt | BrokenPipeError):
         complain("bsmtp-batch: interrupted. What was durable stays so. Next: run the same command again")
