@@ -40,6 +40,8 @@ class Screen:
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
+            redirect_stdout=False,  # the stages run inside have theirs read
+            redirect_stderr=False,
             disable=quiet or not self._console.is_terminal,
         )
         self._task = self._bar.add_task("starting", total=steps)
@@ -67,12 +69,12 @@ class Screen:
 
     def heading(self, text: str) -> None:
         """A line that opens a part, after an empty one."""
-        self._console.print(f"\n[bold]{escape(text)}[/bold]")
+        self._console.print(f"\n[bold]{escape(text)}[/bold]", soft_wrap=True)
 
     def table(self, columns: Iterable[str], rows: Iterable[Iterable[str]], *, numbers: Iterable[str] = ()) -> None:
         """A table; the columns named in ``numbers`` stand flush right."""
         right = set(numbers)
-        drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+        drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
         for name in columns:
             drawn.add_column(name, justify="right" if name in right else "left", no_wrap=True)
         for row in rows:
