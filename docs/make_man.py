@@ -13,6 +13,7 @@ import typer
 
 from bsmtp_batch import __version__
 from bsmtp_batch.cli.app import COMMANDS, build
+from bsmtp_batch.deliver.arguments import OLD_USAGE, USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,13 +27,11 @@ FILES = [
     ("SPOOL/ledger.db", "Contacts, batches, and the fate of every recipient (SQLite)."),
 ]
 
-PIPE_SYNOPSIS = [
-    (
-        "bsmtp-batch-deliver",
-        "[--spool DIR] [--queue-id ID] [--size N] [--dots raw|stuffed] -f SENDER [--] ROUTE RCPT...",
-    ),
-    ("bsmtp", "-t ROUTE -f SENDER [-d] RCPT..."),
-    ("bsmtp", "-f SENDER ROUTE RCPT..."),
+PIPE_SYNOPSIS = [USAGE.replace("bsmtp-batch deliver", "bsmtp-batch-deliver"), *OLD_USAGE.split(" | ")]
+
+OLD_OPTIONS = [
+    ("-t ROUTE", "In the old call form: the route, where it is not the first argument."),
+    ("-d", "In the old call form, in which the mail server doubles leading dots: it has not done so."),
 ]
 
 
@@ -69,12 +68,14 @@ def _pipe_page(command: Any) -> Iterator[str]:
     yield ".SH NAME"
     yield r"bsmtp\-batch\-deliver \- take one message from a mail server and keep it for a route"
     yield ".SH SYNOPSIS"
-    for number, (name, arguments) in enumerate(PIPE_SYNOPSIS):
+    for number, (name, arguments) in enumerate(line.split(" ", 1) for line in PIPE_SYNOPSIS):
         yield (".br\n" if number else "") + f".B {_roff(name)}\n{_roff(arguments)}"
     yield ".SH DESCRIPTION"
     yield _paragraphs(command.help or "")
     yield ".SH OPTIONS"
     yield from _parameters(command)
+    for label, text in OLD_OPTIONS:
+        yield _item(label, text)
     yield ".SH EXIT STATUS"
     for code, text in codes:
         yield _item(code, text)
@@ -122,7 +123,7 @@ def _usage(command: Any) -> str:
 
 def _placeholder(parameter: Any) -> str:
     given: str = parameter.metavar or max(parameter.opts, key=len).lstrip("-").replace("-", "_").upper()
-    return given.strip("[]").removesuffix("...")
+    return given.removesuffix("...").strip("[]").removesuffix("...")
 
 
 def _parameters(command: Any) -> Iterator[str]:
