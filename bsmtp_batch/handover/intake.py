@@ -11,7 +11,7 @@ from bsmtp_batch.batch.manifest import Manifest, ManifestError
 from bsmtp_batch.errors import Bad, Later
 from bsmtp_batch.handover.parcel import Parcel
 from bsmtp_batch.ledger import Ledger
-from bsmtp_batch.spool import names
+from bsmtp_batch.spool import durable, names
 from bsmtp_batch.spool.inbox import Inbox, digest_of
 
 IMPORTED = "done"
@@ -40,12 +40,15 @@ class Intake:
     def held(self, inbox: Inbox, parcel: Parcel) -> bool:
         """Whether this very batch is safe here already, so that it may be acknowledged (again).
 
-        Raises :class:`~bsmtp_batch.errors.Bad` when another batch has its name: ours stays, theirs is not taken.
+        Raises :class:`~bsmtp_batch.errors.Bad` when another batch has its name: ours stays, theirs is not taken; and
+        ``OSError``.
         """
         for directory, path in inbox.places(parcel.name):
             # What import found bad may have been damaged here; only the same bad bytes again are a repetition.
             found = digest_of(path)[1] if directory == names.BAD else _sha256(inbox, parcel.name, path)
             if found == parcel.sha256:
+                # Seen is not durable: whoever brought it may have been stopped between the rename and the fsync.
+                durable.fsync_dir(inbox.at(directory))
                 return True
             if directory != names.BAD:
                 raise _other_bytes(parcel)
