@@ -134,6 +134,8 @@ def _receipts(verb: str, route: Route, courier: Courier, ledger: Ledger) -> Iter
     for receipt in courier.receipts(route.name):
         if isinstance(receipt, Refusal):
             yield _refused(verb, route.name, receipt)
+        elif not outgoing.made_here(route, receipt.name):
+            continue  # where two nodes use one folder for a route of one name, each also meets its own receipts there
         else:
             yield from _guarded(verb, route.name, receipt.name, _carry_out(verb, route, receipt, courier, ledger))
 

@@ -82,6 +82,11 @@ def is_ours(route: Route, name: str, sha256: str) -> bool:
     return sha256_of(route, name) == sha256
 
 
+def made_here(route: Route, name: str) -> bool:
+    """Whether this spool made a batch of this name, and still knows of it."""
+    return sha256_of(route, name) is not None
+
+
 def note(route: Route, name: str, state: str, ledger: Ledger) -> None:
     """Write the new state of our batch ``name`` into the ledger."""
     parsed = names.parse_batch_name(name)

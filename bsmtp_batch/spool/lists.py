@@ -56,7 +56,7 @@ class Intent:
                 raise ValueError("it was written by a newer version")
             members = tuple(Member(*entry) for entry in fields.pop("members"))
             found = cls(members=members, **fields)
-        except (AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        except (AttributeError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError("it is not a seal list") from error
         if not found._sound():
             raise ValueError("a value in it has the wrong type")

@@ -240,7 +240,7 @@ class Conformance:
         events = link.say(link.out, receipt)
 
         assert transactions(link.out) == made
-        assert 65 in codes(events)
+        assert change != "sha256" or 65 in codes(events)
 
     def test_a_contact_stopped_at_any_step_of_either_side_is_taken_up_again(self, tmp_path, link, monkeypatch):
         faulty = Faulty()

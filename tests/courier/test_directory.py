@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from courier.conformance import HUB_ROUTE, Conformance, Link, arrived, codes, sealed
 from support.batches import manifests, transactions
-from support.fragments import tree
+from support.fragments import make_route, tree
 
 from bsmtp_batch.courier import directory
 from bsmtp_batch.courier.contact import pull, push
@@ -119,6 +119,23 @@ def test_two_nodes_of_one_name_do_not_take_each_other_for_themselves(link):
 
     assert arrived(link.site) == down
     assert arrived(link.hub) == up
+    assert tree(link.medium) == {}
+
+
+def test_one_folder_for_both_directions_alarms_nobody(tmp_path):
+    link = DirectoryLink(tmp_path)
+    link.back = make_route(tmp_path / "site", HUB_ROUTE)
+    down = sealed(link.out, 1)
+    up = sealed(link.back, 1, first=9, node="site")
+
+    events = []
+    for _ in range(3):
+        for spool in (link.hub, link.site):
+            events += link.push(spool) + link.pull(spool)
+
+    assert codes(events) == {0}
+    assert arrived(link.site) == down
+    assert arrived(link.hub, "site") == up
     assert tree(link.medium) == {}
 
 

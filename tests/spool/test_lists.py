@@ -21,7 +21,11 @@ ONE = Intent(
 counts = st.integers(0, 1 << 60)
 
 
-@given(st.builds(Intent, members=st.tuples(st.builds(Member, st.text(), counts, counts, counts)), sequence=counts, size=counts))
+@given(
+    st.builds(
+        Intent, members=st.tuples(st.builds(Member, st.text(), counts, counts, counts)), sequence=counts, size=counts
+    )
+)
 def test_a_list_comes_back_as_it_was(intent):
     assert Intent.from_bytes(intent.to_bytes()) == intent
 
