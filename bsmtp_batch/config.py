@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from bsmtp_batch.config_place import place_of
 from bsmtp_batch.errors import Setting
-from bsmtp_batch.spool.names import DEFAULT_SPOOL, Limits
+from bsmtp_batch.spool.names import DEFAULT_SPOOL, Limits, valid_route
 
 DEFAULT_FILE = "/etc/bsmtp-batch/bsmtp-batch.toml"
 _LIMITS = Limits()  # what holds for a route that the file does not speak of, and for `deliver` without a limits file
@@ -46,20 +46,26 @@ def _octets(value: object) -> object:
     return value
 
 
-def _domain(value: object) -> object:
-    """A domain in lower case, or the sentence that says what it has to look like."""
+def _host(value: object) -> object:
+    """A host name in lower case, as routes and nodes have to be: it becomes part of file names."""
     if isinstance(value, str):
-        folded = value.lower()
-        if len(folded) <= 253 and re.fullmatch(
-            r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", folded
-        ):
-            return folded
-        raise ValueError("write a domain as it stands in DNS (A-label): example.org, xn--mller-kva.example")
+        if valid_route(value.lower().encode("utf-8", "replace")):
+            return value.lower()
+        raise ValueError("write a host name as it stands in DNS (A-label): example.org, xn--mller-kva.example")
+    return value
+
+
+def _domain(value: object) -> object:
+    """A domain in lower case; unlike a host name it may hold underscores, for mail to such domains exists."""
+    if isinstance(value, str):
+        _host(value.replace("_", "x"))
+        return value.lower()
     return value
 
 
 Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=0)]
 Octets = Annotated[int, BeforeValidator(_octets), Field(ge=0)]
+Host = Annotated[str, BeforeValidator(_host)]
 Domain = Annotated[str, BeforeValidator(_domain)]
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
 
@@ -73,9 +79,7 @@ class _Section(BaseModel):
 class Node(_Section):
     """``[node]``: who this machine is and where its spool lies."""
 
-    name: Domain = Field(
-        default="", description="Name of this node in HELO and in batch names; default: the host name."
-    )
+    name: Host = Field(default="", description="Name of this node in HELO and in batch names; default: the host name.")
     spool: Line = Field(
         default=DEFAULT_SPOOL, description="Directory of the spool, owned by the user that runs everything."
     )
@@ -124,7 +128,7 @@ class Peer(_Section):
     """``[peer.NAME]``: the other end of a courier."""
 
     url: Line = Field(description="Where to push to or pull from: dir:/path.")
-    routes: list[Domain] = Field(default=[], description="Routes carried over this peer; default: all that are found.")
+    routes: list[Host] = Field(default=[], description="Routes carried over this peer; default: all that are found.")
 
 
 class Import(_Section):
@@ -142,7 +146,7 @@ class Settings(_Section):
     """The whole file."""
 
     node: Node = Node()
-    routes: dict[Domain, Route] = Field(default={}, alias="route")
+    routes: dict[Host, Route] = Field(default={}, alias="route")
     peers: dict[Line, Peer] = Field(default={}, alias="peer")
     imports: Import = Field(default=Import(), alias="import")
 
@@ -229,6 +233,6 @@ def _did_you_mean(location: tuple[str | int, ...]) -> str:
 def _host_name() -> str:
     """The host's name as a node name; ``node`` where the host has none that could stand in HELO."""
     try:
-        return str(_domain(socket.gethostname()))
+        return str(_host(socket.gethostname()))
     except ValueError:
         return "node"

@@ -88,3 +88,17 @@ def test_a_route_that_no_file_speaks_of_has_the_limits_that_deliver_assumes():
     assert {name: getattr(route, name) for name in limits.__slots__} == {
         name: getattr(limits, name) for name in limits.__slots__
     }
+
+
+@pytest.mark.parametrize(
+    "line", ['[node]\nname = "a_b"', '[route."a_b.example"]', '[peer.x]\nurl = "dir:/m"\nroutes = ["../x"]']
+)
+def test_a_name_that_the_spool_would_refuse_is_refused_by_the_settings(tmp_path, line):
+    with pytest.raises(Setting, match="write a host name"):
+        load(written(tmp_path, line + "\n"))
+
+
+def test_mail_for_a_domain_with_an_underscore_can_be_local(tmp_path):
+    path = written(tmp_path, '[import]\nlocal_domains = ["My_Old.example"]\n')
+
+    assert load(path).imports.local_domains == ["my_old.example"]
