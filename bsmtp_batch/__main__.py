@@ -7,16 +7,29 @@ from __future__ import annotations
 
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    if sys.argv[1:2] == ["deliver"] and "--help" not in sys.argv[2:]:
-        from bsmtp_batch.deliver.main import main as deliver
-
-        deliver(sys.argv[2:])
+    if sys.argv[1:2] == ["deliver"] and sys.argv[2:] != ["--help"]:
+        _deliver()
     from bsmtp_batch.cli.app import run
 
     sys.exit(run())
+
+
+def _deliver() -> NoReturn:
+    """Hand a message in. An exception that ended Python would be a bounce for the MTA, so here, too, it is 75."""
+    try:
+        from bsmtp_batch.deliver.main import main as deliver
+
+        deliver(sys.argv[2:])
+    except BaseException as error:  # noqa: BLE001
+        sys.stdout.write(f"4.3.0 bsmtp-batch cannot start; your MTA keeps the mail. Install it again. {error!a}\n")
+        sys.exit(75)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def from_error(error: BaseException) -> Answer:
     if isinstance(error, MemoryError):
         return later("out of memory", "Give the transport more memory, or run fewer at a time.")
     if isinstance(error, KeyboardInterrupt):
-        return later("interrupted", "Nothing needs to be done.")
+        return later("interrupted", "Nothing needs to be done.", drain=False)
     return later(f"a bug in bsmtp-batch: {type(error).__name__}: {error}", "Please report this line.")
 
 

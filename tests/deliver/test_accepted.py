@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.handin import FROM, ROUTE, HandIn, read_fragment
 
-from bsmtp_batch.spool import names
+from bsmtp_batch.spool import durable, names
 from bsmtp_batch.wire.command import Mail, Rcpt
 
 SMTPUTF8 = ((b"SMTPUTF8", None),)
@@ -165,8 +165,6 @@ def test_the_same_message_to_other_recipients_is_another(hand_in: HandIn) -> Non
 
 
 def test_a_hand_in_waits_for_the_sealer_and_for_nobody_else(hand_in: HandIn) -> None:
-    from bsmtp_batch.spool import durable
-
     other = durable.lock(str(hand_in.home / "index.lock"), shared=True)
     hand_in.accepts()
     durable.unlock(other)

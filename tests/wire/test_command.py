@@ -13,6 +13,7 @@ from bsmtp_batch.wire.command import (
     BadCommand,
     Mail,
     Rcpt,
+    envelope_lines,
     format_mail,
     format_rcpt,
     needs_utf8,
@@ -328,6 +329,17 @@ def test_what_is_written_reads_back_the_same_or_is_not_written(
         assert line.endswith(b"\r\n") and not set(line[:-2]) & set(b"\r\n\0") and len(line) <= MAX_COMMAND
         read = parse_mail if isinstance(command, Mail) else parse_rcpt
         assert read(line[:-2]) == read(line[:-2], tolerant=True) == command
+
+
+@given(st.lists(ADDRESSES, min_size=1, max_size=4), st.booleans())
+def test_the_short_way_to_an_envelope_writes_the_same(addresses: list[bytes], utf8: bool) -> None:
+    try:
+        sender, *rcpts = [parse_address(address) for address in addresses]
+    except BadAddress:
+        return
+    long_way = format_mail(Mail(sender, ((b"SMTPUTF8", None),) if utf8 else ()))
+    long_way += b"".join(format_rcpt(Rcpt(rcpt)) for rcpt in rcpts)
+    assert envelope_lines(sender, rcpts, smtputf8=utf8) == long_way
 
 
 @given(ADDRESSES)
