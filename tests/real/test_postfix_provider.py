@@ -181,6 +181,17 @@ def test_a_message_over_the_limit_goes_back_to_its_sender(hub: Hub) -> None:
     assert hub.waiting(route) == []
 
 
+def test_with_soft_bounce_it_stays_in_the_queue(hub: Hub) -> None:
+    route = hub.route("soft")
+    limits = hub.box.path(f"{SPOOL}/out/{route}/limits")
+    limits.write_text(re.sub(r"(?m)^max_size .*", "max_size 10", limits.read_text()))
+    (queue_id,) = hub.provider.inject([letter(route)])
+    hub.provider.wait([queue_id], "status=")
+    assert "dsn=4.3.4, status=SOFTBOUNCE" in hub.provider.log(queue_id)
+    assert queue_id in {m["queue_id"] for m in hub.provider.queue()}
+    hub.box.run("postsuper", "-c", hub.provider.directory, "-d", queue_id)
+
+
 def test_an_address_no_mail_system_could_use_goes_back_to_its_sender(hub: Hub) -> None:
     route = hub.route()
     mail = Mail(1, "letter", "odd.one@world.example", ("x" * 300 + f"@{route}",), TEXT)

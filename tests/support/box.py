@@ -76,7 +76,8 @@ class Box:
         self.pid = int(first[0])
         self.root = Path(f"/proc/{self.pid}/root")
         self.run("install", "-d", "-o", OWNER, "-g", OWNER, "-m", "750", SPOOL)
-        self._fresh_stub()
+        if not PACKAGE.startswith(PREFIX):
+            self._fresh_stub()
 
     def _fresh_stub(self) -> None:
         """Put today's stub where the installer put it: an editable install keeps the one of the day it was made."""

@@ -227,7 +227,7 @@ def versions(name: str) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """``fetch [SET...]``: get every set (or those named) and say which came and which could not."""
+    """``fetch [SET...]``: get every set (or those named) and say which came and which could not; 1 under CI if any."""
     if arguments[:1] != ["fetch"] or not set(arguments[1:]) <= SETS.keys():
         print(f"usage: python {sys.argv[0]} fetch [{' | '.join(SETS)}]...", file=sys.stderr)
         return 64
@@ -240,7 +240,7 @@ def main(arguments: list[str]) -> int:
         except Unavailable as why:
             missing += 1
             print(f"  {name}: NOT AVAILABLE, its tests cannot run: {why}", flush=True)
-    return 1 if missing else 0
+    return 1 if missing and os.environ.get("CI") else 0  # elsewhere the tests themselves say what they skip
 
 
 if __name__ == "__main__":

@@ -206,11 +206,24 @@ def provider(box: Box) -> Postfix:
     settings = main_cf(entry)
     assert DOMAIN in settings
     settings = settings.replace("transport_maps = ", "transport_maps = regexp:/etc/postfix-provider/sites ")
-    services = {"site": "bsmtp-batch", "dying": "dying", "debian": "stock-debian", "upstream": "stock-upstream"}
+    services = {
+        "site": "bsmtp-batch",
+        "dying": "dying",
+        "soft": "soft",
+        "debian": "stock-debian",
+        "upstream": "stock-upstream",
+    }
     sites = [f"/@.*\\.{name}\\.example$/ {service}:\n" for name, service in services.items()]
     box.write("/etc/postfix-provider/sites", "".join(sites))
     settings += f"default_transport = lmtp:127.0.0.1:{RECORDER}\n"
-    return Postfix(box, "provider", 2525, settings, entry + dying(box, entry) + stock(box))
+    return Postfix(box, "provider", 2525, settings, entry + soft(entry) + dying(box, entry) + stock(box))
+
+
+def soft(entry: str) -> str:
+    """The contributed entry again, with the option its comment speaks of."""
+    found = re.search(r"^bsmtp-batch( +unix.*?\n)(.*?\n)(?=\S|\n)", entry, re.S | re.M)
+    assert found
+    return f"soft{found[1]}  -o soft_bounce=yes\n{found[2]}"
 
 
 def dying(box: Box, entry: str) -> str:
