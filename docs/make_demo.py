@@ -40,7 +40,8 @@ def block() -> str:
             [sys.executable, "-m", "bsmtp_batch", "demo", "--dir", folder], capture_output=True, text=True, check=True
         )
     shown = done.stdout.replace(folder, SHOWN_FOLDER).replace(f"{sys.executable} -m bsmtp_batch", SHOWN_COMMAND)
-    return f"```\n$ ./run demo\n{shown.rstrip()}\n```\n"
+    lines = [line.rstrip() for line in shown.strip().splitlines()]
+    return "\n".join(["```", "$ ./run demo", *lines, "```", ""])
 
 
 def settled(text: str) -> str:
