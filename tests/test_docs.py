@@ -14,7 +14,7 @@ from bsmtp_batch.cli.app import COMMANDS, build
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FROM_FILE = re.compile(r"^<!-- from (\S+?)(?:, lines with (\S+))? -->\n```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FROM_FILE = re.compile(r"^<!-- from (\S+?)(?:, (\w[^\n]*))? -->\n```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -115,16 +115,25 @@ def test_every_promise_has_a_test():
     assert [p.splitlines()[0] for p in promises if not re.search(r"\[`test_\w+`\]", p)] == []
 
 
-def test_configuration_lines_are_those_of_the_contributed_files():
-    found = FROM_FILE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+def test_lines_shown_from_a_contributed_file_are_in_it():
+    found = [(page, *one) for page in PAGES for one in FROM_FILE.findall(page.read_text(encoding="utf-8"))]
 
-    assert {name for name, _, _ in found} >= {f"contrib/{n}" for n in ("postfix-master.cf", "sendmail.mc", "exim.conf")}
-    for name, prefix, block in found:
-        text = (ROOT / name).read_text(encoding="utf-8")
-        if prefix:
-            text = "".join(line for line in text.splitlines(keepends=True) if line.startswith(prefix))
-            text = re.sub(rf"^{prefix} *", "", text, flags=re.MULTILINE)
-        assert block in text, f"README.md does not show what is in {name}"
+    assert {name for _, name, _, _ in found} >= {
+        f"contrib/{n}" for n in ("postfix-master.cf", "sendmail.mc", "exim.conf", "cron/bsmtp-batch-hub")
+    }
+    for page, name, how, block in found:
+        text = part_of((ROOT / name).read_text(encoding="utf-8"), how)
+        assert block in text, f"{title(page)} does not show what is in {name}; it has:\n{text}"
+
+
+def part_of(text, how):
+    """The lines of a contributed file that a page shows: all of them, those that a user has to uncomment, ..."""
+    if not how:
+        return text
+    if how == "without comments":
+        return "".join(line for line in text.splitlines(keepends=True) if line.strip() and line[0] != "#")
+    prefix = how.removeprefix("lines with ")
+    return "".join(re.findall(rf"^{prefix} *(.*\n)", text, re.MULTILINE))
 
 
 def test_the_two_commands_of_the_readme_are_those_of_the_script():
