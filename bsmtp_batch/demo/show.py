@@ -31,7 +31,11 @@ class Screen:
         out = file or sys.stdout
         terminal = out.isatty()
         self._console = Console(
-            file=out, width=None if terminal else WIDTH, highlight=False, quiet=quiet, no_color=not terminal
+            file=out,
+            width=None if terminal else WIDTH,
+            force_terminal=terminal,  # whatever FORCE_COLOR says: a file gets no control characters
+            highlight=False,
+            quiet=quiet,
         )
         self._bar = Progress(
             TextColumn("{task.description}"),

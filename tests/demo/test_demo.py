@@ -15,7 +15,7 @@ from bsmtp_batch.demo.nodes import Node
 from bsmtp_batch.errors import Later
 
 PROGRAM = [sys.executable, "-m", "bsmtp_batch", "demo"]
-ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("BSMTP_")} | {"COLUMNS": "80"}
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("BSMTP_")} | {"FORCE_COLOR": "1"}
 
 
 def run(*arguments, **more):
