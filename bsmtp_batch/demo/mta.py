@@ -56,8 +56,8 @@ class Taken:
     sha256: str
 
 
-def hand_in(spool: str, queue_id: str, sender: bytes, rcpts: tuple[bytes, ...], content: bytes, *, route: str) -> int:
-    """Give one message to ``bsmtp-batch-deliver`` the way a mail server does; returns its exit code."""
+def hand_in(spool: str, queue_id: str, sender: bytes, rcpts: tuple[bytes, ...], content: bytes, *, route: str) -> str:
+    """Give one message to ``bsmtp-batch-deliver`` the way a mail server does; why it was not taken, ``""`` when it was."""
     words: list[str | bytes] = [
         "-I",
         "-S",
@@ -72,7 +72,8 @@ def hand_in(spool: str, queue_id: str, sender: bytes, rcpts: tuple[bytes, ...], 
         route,
         *rcpts,
     ]
-    return subprocess.run([sys.executable, *words], input=content, check=False).returncode
+    done = subprocess.run([sys.executable, *words], input=content, stdout=subprocess.PIPE, check=False)
+    return f"exit code {done.returncode}: {done.stdout.decode('ascii', 'replace').strip()}" if done.returncode else ""
 
 
 class MailServer:

@@ -12,6 +12,8 @@ import pytest
 
 from bsmtp_batch.demo.messages import HUB, samples
 from bsmtp_batch.demo.nodes import Node
+from bsmtp_batch.demo.show import Screen
+from bsmtp_batch.demo.story import STEPS, Story
 from bsmtp_batch.errors import Later
 
 PROGRAM = [sys.executable, "-m", "bsmtp_batch", "demo"]
@@ -120,3 +122,13 @@ def test_a_stage_that_fails_is_told_with_its_reason(tmp_path):
 
     with node.server, pytest.raises(Later, match=r"(?s)`seal` at the hub ended with 78: .*did you mean node"):
         node.run("seal")
+
+
+def test_a_hand_in_that_is_not_taken_is_told_with_its_reason(tmp_path):
+    story = Story(str(tmp_path), Screen(STEPS, quiet=True))
+
+    with pytest.raises(Later, match=r"'dots at line starts' at the hub ended with exit code 75: 4\.3\.0 .*route"):
+        story.accept(story.hub)  # no route was made
+    for node in (story.hub, story.ship, story.station):
+        with node.server:
+            pass
