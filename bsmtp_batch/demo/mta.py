@@ -57,7 +57,7 @@ class Taken:
 
 
 def hand_in(spool: str, queue_id: str, sender: bytes, rcpts: tuple[bytes, ...], content: bytes, *, route: str) -> str:
-    """Give one message to ``bsmtp-batch-deliver`` the way a mail server does; why it was not taken, ``""`` when it was."""
+    """Give one message to ``bsmtp-batch-deliver`` as a mail server does; why it was not taken, ``""`` when it was."""
     words: list[str | bytes] = [
         "-I",
         "-S",
