@@ -19,6 +19,43 @@ ORDER = ("delivered", "pending", "deferred", "bounced", "quarantined", "skipped"
 """The outcomes, in the order in which a summary names them."""
 FORCES = ("unknown", "failed", "all")
 
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FILE|DIR|-]...",
+        help="Batch files, directories of them, '-' for standard input; default: what has arrived in the spool.",
+    ),
+]
+To = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        metavar="URL",
+        help="smtp://host:port, lmtp://host:port, lmtp:///path/socket, sendmail:/path or maildir:/path;"
+        " default: [import] to.",
+    ),
+]
+LocalDomain = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--local-domain",
+        metavar="DOMAIN",
+        help="Take recipients in this domain (repeatable), beside those of [import] local_domains.",
+    ),
+]
+Forced = Annotated[
+    str,
+    typer.Option(
+        "--force",
+        metavar="WHAT",
+        help="Hand in once more: 'unknown' what is in doubt, 'failed' what was refused, 'all' everything.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Answer the question that --force=all asks with yes.")]
+Salvage = Annotated[
+    bool, typer.Option("--salvage", help="Take the complete messages of a damaged file that has no manifest.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
@@ -35,44 +72,13 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[FILE|DIR|-]...",
-            help="Batch files, directories of them, '-' for standard input; default: what has arrived in the spool.",
-        ),
-    ] = None,
+    files: Files = None,
     *,
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="URL",
-            help="smtp://host:port, lmtp://host:port, lmtp:///path/socket, sendmail:/path or maildir:/path;"
-            " default: [import] to.",
-        ),
-    ] = "",
-    local_domain: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--local-domain",
-            metavar="DOMAIN",
-            help="Take recipients in this domain (repeatable), beside those of [import] local_domains.",
-        ),
-    ] = None,
-    force: Annotated[
-        str,
-        typer.Option(
-            "--force",
-            metavar="WHAT",
-            help="Hand in once more: 'unknown' what is in doubt, 'failed' what was refused, 'all' everything.",
-        ),
-    ] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Answer the question that --force=all asks with yes.")] = False,
-    salvage: Annotated[
-        bool,
-        typer.Option("--salvage", help="Take the complete messages of a damaged file that has no manifest."),
-    ] = False,
+    to: To = "",
+    local_domain: LocalDomain = None,
+    force: Forced = "",
+    yes: Yes = False,
+    salvage: Salvage = False,
     dry_run: common.DryRun = False,
     json: common.Json = False,
     config: common.Config = None,
