@@ -27,7 +27,7 @@ def _deliver() -> NoReturn:
         from bsmtp_batch.deliver.main import main as deliver
 
         deliver(sys.argv[2:])
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it must not end in 1
         sys.stdout.write(f"4.3.0 bsmtp-batch cannot start; your MTA keeps the mail. Install it again. {error!a}\n")
         sys.exit(75)
 

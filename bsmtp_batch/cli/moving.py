@@ -10,10 +10,14 @@ import typer
 from bsmtp_batch.cli import common
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from bsmtp_batch.config import Settings
     from bsmtp_batch.courier.contact import Event
+    from bsmtp_batch.courier.contract import Courier
+    from bsmtp_batch.spool.store import Spool
+
+    Contact = Callable[[Spool, Courier, list[str]], Iterable[int]]
 
 Peer = Annotated[
     str | None,
@@ -24,6 +28,24 @@ Peer = Annotated[
 Routes = Annotated[
     list[str] | None, typer.Argument(metavar="[ROUTE]...", help="Default: the peer's routes, or all there are.")
 ]
+
+
+def with_each(peer: str | None, config: str | None, spool: str | None, contact: Contact) -> int:
+    """Run ``contact`` (spool, courier, the peer's routes; gives exit codes) with each peer; the worst of its codes.
+
+    Trouble with one peer does not keep the others waiting.
+    """
+    from bsmtp_batch.cli.words import worst
+    from bsmtp_batch.courier.schemes import courier_for
+    from bsmtp_batch.spool.store import Spool
+
+    settings = common.settings(config, spool)
+    store = Spool(settings.node.spool)
+    common.become_owner(store.path)
+    codes = [0]
+    for url, theirs in peers(settings, peer):
+        codes += contact(store, courier_for(url), theirs)
+    return worst(*codes)
 
 
 def peers(settings: Settings, wanted: str | None) -> Iterator[tuple[str, list[str]]]:

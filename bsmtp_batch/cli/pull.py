@@ -10,6 +10,7 @@ from bsmtp_batch.cli import common, moving
 
 if TYPE_CHECKING:
     from bsmtp_batch.courier.contract import Courier
+    from bsmtp_batch.spool.store import Spool
 
 CODES = {
     65: "a batch or a receipt was refused; the rest was taken",
@@ -35,27 +36,21 @@ def command(
     config: common.Config = None,
     spool: common.Spool = None,
 ) -> int:
-    """Pull from each peer; trouble with one does not keep the others' mail away."""
-    from bsmtp_batch.cli.words import worst
-    from bsmtp_batch.courier.contact import pull
-    from bsmtp_batch.courier.schemes import courier_for
-    from bsmtp_batch.ledger import Ledger
-    from bsmtp_batch.spool.routes import make_spool
-    from bsmtp_batch.spool.store import Spool
+    """Pull from each peer."""
 
-    settings = common.settings(config, spool)
-    store = Spool(settings.node.spool)
-    common.become_owner(store.path)
-    codes = [0]
-    for url, theirs in moving.peers(settings, peer):
-        courier, wanted = courier_for(url), moving.proper(routes or theirs) or None
+    def contact(store: Spool, courier: Courier, theirs: list[str]) -> list[int]:
+        from bsmtp_batch.courier.contact import pull
+        from bsmtp_batch.ledger import Ledger
+        from bsmtp_batch.spool.routes import make_spool
+
+        wanted = moving.proper(routes or theirs) or None
         if dry_run:
-            codes.append(_preview(courier, wanted, json=json))
-            continue
+            return [_preview(courier, wanted, json=json)]
         make_spool(store.path)
         with Ledger(store.ledger) as ledger:
-            codes += moving.tell(pull(store, wanted, courier, ledger), json=json)
-    return worst(*codes)
+            return moving.tell(pull(store, wanted, courier, ledger), json=json)
+
+    return moving.with_each(peer, config, spool, contact)
 
 
 def _preview(courier: Courier, wanted: list[str] | None, *, json: bool) -> int:

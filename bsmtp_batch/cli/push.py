@@ -9,6 +9,7 @@ import typer
 from bsmtp_batch.cli import common, moving
 
 if TYPE_CHECKING:
+    from bsmtp_batch.courier.contract import Courier
     from bsmtp_batch.spool.store import Route, Spool
 
 CODES = {
@@ -35,26 +36,21 @@ def command(
     config: common.Config = None,
     spool: common.Spool = None,
 ) -> int:
-    """Push to each peer; trouble with one does not keep the others from getting their mail."""
-    from bsmtp_batch.cli.words import worst
-    from bsmtp_batch.courier.contact import push
-    from bsmtp_batch.courier.schemes import courier_for
-    from bsmtp_batch.ledger import Ledger
-    from bsmtp_batch.spool.store import Spool
+    """Push to each peer."""
 
-    settings = common.settings(config, spool)
-    store = Spool(settings.node.spool)
-    common.become_owner(store.path)
-    codes = [0]
-    for url, theirs in moving.peers(settings, peer):
-        courier = courier_for(url)
+    def contact(store: Spool, courier: Courier, theirs: list[str]) -> list[int]:
+        from bsmtp_batch.courier.contact import push
+        from bsmtp_batch.ledger import Ledger
+
         chosen = store.chosen(routes) if routes else _those_there(store, theirs)
         if dry_run:
-            _preview(chosen, url, json=json)
+            _preview(chosen, courier.peer, json=json)
         elif chosen:
             with Ledger(store.ledger) as ledger:
-                codes += moving.tell(push(chosen, courier, ledger), json=json)
-    return worst(*codes)
+                return moving.tell(push(chosen, courier, ledger), json=json)
+        return []
+
+    return moving.with_each(peer, config, spool, contact)
 
 
 def _those_there(store: Spool, theirs: list[str]) -> list[Route]:
@@ -63,7 +59,7 @@ def _those_there(store: Spool, theirs: list[str]) -> list[Route]:
     return store.chosen([name for name in (theirs or there) if name in there]) if there else []
 
 
-def _preview(routes: list[Route], url: str, *, json: bool) -> None:
+def _preview(routes: list[Route], peer: str, *, json: bool) -> None:
     from bsmtp_batch.cli.words import count, size
     from bsmtp_batch.handover.outgoing import ready
     from bsmtp_batch.handover.parcel import Parcel
@@ -77,4 +73,4 @@ def _preview(routes: list[Route], url: str, *, json: bool) -> None:
                 common.print_json([row])
             else:
                 what = f"{count(one.manifest.messages, 'message')}, {size(one.size)}"
-                typer.echo(f"would push {route.name}: batch {one.name} ({what}) to {url}")
+                typer.echo(f"would push {route.name}: batch {one.name} ({what}) to {peer}")
