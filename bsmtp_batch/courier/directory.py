@@ -9,6 +9,7 @@ and files of anybody: sizes and hashes decide, and what is not complete is left 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -157,7 +158,7 @@ def _offer(folder: Folder, name: str, present: set[str], place: str) -> Iterator
     except ValueError as error:
         yield Refusal(f"{place}/{name}{MANIFEST}", str(error), 65)
     except OSError as error:
-        yield Refusal(f"{place}/{name}{MANIFEST}", f"cannot be read: {error.strerror}", 65)
+        yield _unreadable(f"{place}/{name}{MANIFEST}", error)
     except Problem as problem:
         yield Refusal(f"{place}/{name}", f"{problem.what}; perhaps it is still being copied", 75)
     else:
@@ -172,9 +173,14 @@ def _receipt(folder: Folder, route: str, name: str) -> Receipt | Refusal:
             raise ValueError("it speaks of another batch")
         return found
     except OSError as error:
-        return Refusal(f"{route}/{name}", f"cannot be read: {error.strerror}", 65)
+        return _unreadable(f"{route}/{name}", error)
     except ValueError as error:
         return Refusal(f"{route}/{name}", str(error), 65)
+
+
+def _unreadable(what: str, error: OSError) -> Refusal:
+    """A link is refused for good; a medium that stumbles may read well the next time."""
+    return Refusal(what, f"cannot be read: {error.strerror}", 65 if error.errno == errno.ELOOP else 75)
 
 
 def _manifest_there(folder: Folder, parcel: Parcel) -> bytes | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -112,7 +111,7 @@ def _prepare(options: Options) -> None:
     try:
         routes.make_directories(f"{options.spool}/{names.IN}", options.spool)
     except OSError as error:
-        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+        if error.errno in routes.DISK:
             raise  # the disk, not the configuration: a later run may find it mended
         raise Setting(
             f"the spool {options.spool} cannot be used: {error.strerror}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ MOUNTS = "/proc/self/mounts"
 UNSAFE = {"nfs", "nfs4", "cifs", "smb3", "tmpfs", "ramfs", "overlay", "9p", "fuse.sshfs"}
 """File systems on which a rename, an fsync or a flock does not promise what the spool needs, or nothing survives a
 reboot."""
+DISK = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
+"""What a disk answers that is full or broken; everything else is a matter of names and rights."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,16 @@ def make_directories(path: str, below: str) -> None:
 
 
 def make_spool(spool: str) -> None:
-    """Make the spool with a place for what comes from others. Raises :class:`~bsmtp_batch.errors.Setting`."""
+    """Make the spool with a place for what comes from others.
+
+    Raises :class:`~bsmtp_batch.errors.Setting`, and ``OSError`` for a disk that is full or broken.
+    """
     try:
         make_directories(spool, spool)
         make_directories(f"{spool}/{names.IN}", spool)
     except OSError as error:
+        if error.errno in DISK:
+            raise  # not the settings: a later run may find it mended
         raise Setting(
             f"the spool {spool} cannot be made: {error.strerror} ({error.filename})",
             safe="Nothing was moved",
