@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,32 +17,38 @@ from support.matrix import Tally
 from support.two_nodes import Nodes
 from support.warm import Warm
 
+PACKAGE = Path(os.environ["BSMTP_BATCH_CRASH_PACKAGE"]) if "BSMTP_BATCH_CRASH_PACKAGE" in os.environ else None
+"""The directory of a changed copy of the package: with it the matrix shows whether it would notice the change."""
+
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+def place() -> Iterator[Path]:
+    """A directory in memory where there is one: kills do not need a disk, and thousands of copies are faster there.
+
+    ``$BSMTP_BATCH_CRASH_DIR`` is another place.
+    """
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30
+    named = os.environ.get("BSMTP_BATCH_CRASH_DIR") or (str(memory) if roomy else None)
+    with tempfile.TemporaryDirectory(prefix="bsmtp-crash-", dir=named) as made:
+        yield Path(made)
+
+
+@pytest.fixture(scope="session")
+def warm(place: Path) -> Iterator[Warm]:
     """The process that starts the commands; one per test worker."""
     strace.binary()
-    started = Warm(tmp_path_factory.mktemp("warm"))
+    (place / "scratch").mkdir()
+    started = Warm(place / "scratch", PACKAGE)
     yield started
     started.close()
 
 
 @pytest.fixture(scope="session")
-def nodes(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Nodes:
-    """Two nodes in a directory of their own; each test begins by giving them a state."""
-    return Nodes(tmp_path_factory.mktemp("nodes") / "w", warm)
-
-
-@pytest.fixture(scope="session")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where states are saved, to start from again."""
-    return tmp_path_factory.mktemp("saved")
-
-
-@pytest.fixture(scope="session")
-def bench(nodes: Nodes, saved: Path) -> Bench:
-    """What runs the cases."""
-    return Bench(nodes, saved)
+def bench(warm: Warm, place: Path) -> Bench:
+    """What runs the cases; one per test worker, so the states and clean runs it keeps serve many tests."""
+    (place / "saved").mkdir()
+    return Bench(Nodes(place / "nodes", warm), place / "saved", PACKAGE)
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ class Nodes:
         shutil.rmtree(self.home, ignore_errors=True)
         for name in ("hub", "site", "medium"):
             (self.home / name).mkdir(parents=True)
-        self.must(cli("route", "add", ROUTE, "--spool", self.hub))
+        self.must(cli("route", "add", ROUTE, *self._at("hub")))
         return self
 
     def become(self, start: Path) -> Nodes:
@@ -145,19 +145,30 @@ class Nodes:
 
     def seal(self) -> Step:
         """Seal what waits at the hub."""
-        return cli("seal", "--spool", self.hub, ROUTE)
+        return cli("seal", *self._at("hub"), ROUTE)
 
     def push(self) -> Step:
         """The hub's contact with the medium."""
-        return cli("push", "--spool", self.hub, self.medium, ROUTE)
+        return cli("push", *self._at("hub"), self.medium, ROUTE)
 
     def pull(self) -> Step:
         """The site's contact with the medium."""
-        return cli("pull", "--spool", self.site, self.medium)
+        return cli("pull", *self._at("site"), self.medium)
 
     def import_(self, target: str | None = None) -> Step:
         """The site hands its mail to its MTA."""
-        return cli("import", "--spool", self.site, "--to", target or self.target, "--local-domain", ROUTE, "--json")
+        where = ["--to", target or self.target, "--local-domain", ROUTE]
+        return cli("import", *self._at("site"), *where, "--json")
+
+    def receive(self, node: str, origin: str) -> Step:
+        """The far end of a contact of ``origin``, at ``node``."""
+        return cli("receive", *self._at(node), origin)
+
+    def _at(self, node: str) -> list[str]:
+        """The options that say which node. Its reserve is small: the tests copy spools all the time."""
+        config = self.warm.scratch / f"{node}.toml"
+        config.write_text(f'[node]\nname = "{node}.example"\nreserve = 20000\n')
+        return ["--config", str(config), "--spool", str(self.home / node)]
 
     def round(self, target: str | None = None) -> list[Step]:
         """One round of all timers; the second push fetches the receipt."""
@@ -177,8 +188,9 @@ class Nodes:
 
     def _assert_batch(self, path: Path) -> None:
         data = path.read_bytes()
-        # On its way through the directories of in/ a manifest goes ahead of its batch.
-        beside = path.parent.parent.glob("*") if "site/in" in str(path) else [path.parent]
+        # In in/ a manifest goes ahead of its batch from directory to directory, into kept/ it follows.
+        moving = "site/in" in str(path) or path.parent.name == "kept"
+        beside = path.parent.parent.glob("*") if moving else [path.parent]
         manifest = next((m for d in beside if (m := d / f"{path.name}.json").exists()), None)
         if manifest is None:
             raise Torn(f"{path} has no manifest")

@@ -10,6 +10,8 @@ is a ``stat`` of a name nobody has (:data:`MARK`), so the log says where the wor
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib
 import json
 import os
@@ -29,12 +31,16 @@ _PR_SET_PTRACER = 0x59616D61
 
 @dataclass(frozen=True)
 class Step:
-    """One command: ``program`` is ``deliver`` or ``cli``; ``fsize`` cuts every file off there (octets)."""
+    """One command: ``program`` is ``deliver`` or ``cli``; ``fsize`` cuts every file off there (octets).
+
+    ``stdin`` and ``stdout`` are paths (two pipes with names for a conversation); without ``stdout`` it goes to a file.
+    """
 
     program: str
     argv: list[str]
     stdin: str = "/dev/null"
     fsize: int | None = None
+    stdout: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,9 +128,12 @@ def _import_everything() -> None:
 
     for module in pkgutil.walk_packages(bsmtp_batch.__path__, "bsmtp_batch."):
         if module.name.rpartition(".")[2] not in {"__main__", "stub"}:
-            importlib.import_module(module.name)
+            with contextlib.suppress(ImportError, SyntaxError):  # the command that needs it will tell
+                importlib.import_module(module.name)
     for name in ("sqlite3", "email.message", "filelock", "rich.table", "rich.progress", "socket", "lzma"):
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page it looks at
 
 
 def _fork(scratch: str, step: dict[str, Any], stopped: bool) -> int:
@@ -143,13 +152,12 @@ def _fork(scratch: str, step: dict[str, Any], stopped: bool) -> int:
 
 
 def _child(scratch: str, step: Step, stopped: bool) -> int:
-    from bsmtp_batch.deliver.main import main as deliver
-
     from bsmtp_batch.cli.app import run
+    from bsmtp_batch.deliver.main import main as deliver
 
     write = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     for number, (path, flags) in enumerate(
-        [(step.stdin, os.O_RDONLY), (f"{scratch}/stdout", write), (f"{scratch}/stderr", write)]
+        [(step.stdin, os.O_RDONLY), (step.stdout or f"{scratch}/stdout", write), (f"{scratch}/stderr", write)]
     ):
         fd = os.open(path, flags, 0o600)
         os.dup2(fd, number)
