@@ -89,7 +89,7 @@ class MessageDelivery:
                 crowded.append(index)
             else:
                 outcomes.append(self._outcome(index, verdict))
-        self._set_aside([outcome for outcome in outcomes if outcome.outcome == QUARANTINED])
+        outcomes = self._set_aside(outcomes)
         self._context.journal.settle(
             task.message.number,
             task.message.mail.path,
@@ -115,21 +115,32 @@ class MessageDelivery:
             outcome = QUARANTINED
         return Outcome(index, rcpt.path, outcome, verdict.reply, self._task.attempt, notice)
 
-    def _set_aside(self, refused: list[Outcome]) -> None:
+    def _set_aside(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Keep the message for those that nobody can be told about. Where the disk does not take it they wait for the
+        next run: what became of the other recipients has to be noted all the same, or they would get it again."""
+        refused = [outcome for outcome in outcomes if outcome.outcome == QUARANTINED]
         if not refused:
-            return
+            return outcomes
         message = self._task.message
-        name = self._context.aside().message(
-            self._context.batch,
-            message,
-            [outcome.recipient for outcome in refused],
-            f"rejected{self._task.attempt}.{refused[0].recipient}",
-            f"the target refused it: {refused[0].reply}",
-        )
+        try:
+            name = self._context.aside().message(
+                self._context.batch,
+                message,
+                [outcome.recipient for outcome in refused],
+                f"rejected{self._task.attempt}.{refused[0].recipient}",
+                f"the target refused it: {refused[0].reply}",
+            )
+        except OSError as error:
+            self._context.complain(
+                f"message {message.number} was refused and cannot be kept in bad/ ({error.strerror or error}):"
+                f" it waits for the next run: {refused[0].reply}"
+            )
+            return [replace(one, outcome=DEFERRED) if one in refused else one for one in outcomes]
         why = "has the null sender, whom nobody answers" if not message.mail.path else "is kept"
         self._context.complain(
             f"message {message.number} was refused and {why}: see {name} in bad/: {refused[0].reply}"
         )
+        return outcomes
 
 
 class NoticeDelivery:

@@ -43,11 +43,13 @@ class Journal:
 
     def begin(self, message: int, sender: bytes, attempt: int) -> None:
         """Write what waits, and that ``message`` is about to finish; returns when that is durable."""
-        self._news.append(Settled(message, sender, FINISHING, attempt))
+        mark = Settled(message, sender, FINISHING, attempt)
+        self._news.append(mark)
         try:
             self.flush()
         except BaseException:
-            self._news.pop()  # the dot will not be sent: what came before may still be written, this must not
+            # The dot will not be sent: what came before may still be written, this must not.
+            self._news = [news for news in self._news if news is not mark]
             raise
 
     def settle(

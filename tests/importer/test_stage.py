@@ -9,13 +9,15 @@ import os
 from pathlib import Path
 
 import pytest
-from support.importing import Letter, arrive, batch, ledger, letters, manifest, names, run
+from support.importing import NODE, Letter, Notebook, arrive, batch, ledger, letters, manifest, names, run
 from support.sink import DROP, Data, EndOfData, MailFrom, RcptTo, Sink
 
 from bsmtp_batch.batch.events import Severity
 from bsmtp_batch.batch.file import BatchFile
 from bsmtp_batch.errors import Setting, Usage
-from bsmtp_batch.importer import engine, inbox, stage, targets
+from bsmtp_batch.importer import address, aside, engine, inbox, stage, targets
+from bsmtp_batch.importer.one import Options
+from bsmtp_batch.importer.policy import Policy
 from bsmtp_batch.wire.events import Reply
 from bsmtp_batch.wire.session import Protocol
 
@@ -828,3 +830,45 @@ def test_a_batch_of_another_program_with_lf_lines_arrives_with_crlf(spool, tmp_p
 
     assert result.code == 0
     assert [one.content for one in sink.taken] == [one.content for one in AWKWARD[:8]]
+
+
+# -- what cannot be set aside ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sender", [b"", b"a@hub.example"])
+def test_a_full_bad_directory_does_not_make_the_other_recipients_get_a_message_again(
+    spool, tmp_path, monkeypatch, sender
+):
+    path = tmp_path / "x.bsmtp"
+    path.write_bytes(batch([Letter(sender=sender, to=(b"gone@site.example", b"c@site.example"))]))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with Sink(refuse(b"gone")) as sink:
+        with monkeypatch.context() as patch:
+            patch.setattr(aside, "_put", full)
+            runs = [run(spool, sink.url, path, bounce=False) for _ in range(3)]
+        last = run(spool, sink.url, path, bounce=False)
+
+    assert [one.of(1)[b"gone@site.example"] for one in runs] == ["deferred"] * 3
+    assert all(one.code == 75 and one.said("waits for the next run") for one in runs)
+    assert [one.of(1)[b"c@site.example"] for one in runs] == ["delivered", "skipped", "skipped"]
+    assert len(sink.taken) == 1
+    assert (last.code, last.of(1)[b"gone@site.example"]) == (65, "quarantined")
+
+
+def test_a_report_that_cannot_be_told_leaves_no_message_in_doubt_that_was_not_sent(spool, x):
+    """The mark before the final dot is durable when the watcher breaks: what broke has to come out, not a second
+    fault."""
+
+    class Broken(Exception):
+        pass
+
+    class Deaf(Notebook):
+        def line(self, line):
+            raise Broken
+
+    with Sink() as sink, pytest.raises(Broken):
+        target = targets.target_of(address.parse(sink.url), node=NODE)
+        stage.run([str(x)], Options(spool=str(spool), node=NODE, policy=Policy([]), target=target), Deaf())
