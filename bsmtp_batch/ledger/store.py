@@ -207,7 +207,8 @@ class Ledger:
                 for (batch,) in database.execute(
                     "SELECT batch FROM message GROUP BY batch HAVING max(changed) < ?1 AND min(state) = ?2"
                     " AND max(state) = ?2 AND batch NOT IN"
-                    " (SELECT batch FROM recipient WHERE changed >= ?1 OR dsn = ?3)",
+                    " (SELECT batch FROM recipient WHERE changed >= ?1 OR dsn = ?3)"
+                    " AND batch IN (SELECT sha256 FROM batch WHERE direction = 'in' AND state IN ('done', 'bad'))",
                     (before, DONE, DSN_DUE),
                 )
             ]

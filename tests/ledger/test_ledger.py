@@ -258,3 +258,19 @@ def test_two_processes_at_once_wait_for_each_other(path):
 def test_commits_survive_a_power_cut(ledger):
     assert ledger._database.execute("PRAGMA synchronous").fetchone() == (2,)
     assert ledger._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_batch_that_was_left_half_imported_is_not_forgotten_however_long_the_target_is_away(path):
+    """Messages that were never begun have no row: those that have one may all be done, and the batch is not."""
+    clock = [100.0]
+    with Ledger(path, now=lambda: clock[0]) as ledger:
+        for sha, state in ((SHA, "work"), (OTHER, "new"), ("ef" * 32, None)):
+            settle(ledger, 1, "done", outcome(), batch=sha)
+            if state:
+                ledger.note_batch("in", "hub", sha[:4], 1, sha, 2, 2, 9, state)
+
+        ledger.forget(1e9)
+
+        assert ledger.fates(SHA)
+        assert ledger.fates(OTHER)
+        assert ledger.fates("ef" * 32)
