@@ -31,6 +31,10 @@ class BadMember(Exception):
     """A fragment that may not enter a batch; the text is the reason."""
 
 
+class Unreadable(Exception):
+    """A fragment that the disk does not give back; the text is what it says instead. Another try may succeed."""
+
+
 class NeedsEhlo(Exception):
     """A transaction carries parameters, and the batch began with HELO: begin again."""
 
@@ -66,7 +70,7 @@ class Building:
     def add(self, fragment: Fragment, source: int) -> None:
         """Append ``fragment``, read from the descriptor ``source``.
 
-        Raises :class:`BadMember` and then holds what it held before; :class:`NeedsEhlo`.
+        Raises :class:`BadMember` or :class:`Unreadable` and then holds what it held before; :class:`NeedsEhlo`.
         """
         size, digest = self.size, self._hash.copy()
         try:
@@ -77,7 +81,7 @@ class Building:
                 self._copy_plain(found, source)
             elif parameters and not self._esmtp:
                 raise NeedsEhlo
-        except BadMember:
+        except (BadMember, Unreadable):
             self._rewind(size, digest)
             raise
         recipients = sum(len(m.rcpts) for m in found)
@@ -100,7 +104,7 @@ class Building:
         """Append the octets of ``fragment`` as they are, and give its messages."""
         reader, found = _fresh_reader()
         digest = hashlib.sha256()
-        while chunk := os.read(source, CHUNK):
+        while chunk := _read(source):
             digest.update(chunk)
             found += _messages(reader.feed(chunk))
             self._write(chunk)
@@ -150,6 +154,13 @@ class Building:
             raise Unsound(f"{size} octets were read back, not the {self.size} that were written, or not the same")
         if (reader.summary.messages, reader.summary.recipients) != (self.messages, self.recipients):
             raise Unsound("another number of messages or recipients was read back than was written")
+
+
+def _read(source: int) -> bytes:
+    try:
+        return os.read(source, CHUNK)
+    except OSError as error:
+        raise Unreadable(error.strerror) from error
 
 
 def _fresh_reader() -> tuple[Reader, list[Message]]:

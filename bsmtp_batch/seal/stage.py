@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from bsmtp_batch.batch.manifest import Manifest
 from bsmtp_batch.errors import Later, Setting
 from bsmtp_batch.ledger import Ledger
-from bsmtp_batch.seal.build import BadMember, Building, NeedsEhlo, Unsound
+from bsmtp_batch.seal.build import BadMember, Building, NeedsEhlo, Unreadable, Unsound
 from bsmtp_batch.seal.events import Caps, Event, Left, Recovered, Sealed, SetAside, Waiting
 from bsmtp_batch.spool import durable, names, recover, reserve
 from bsmtp_batch.spool.listing import open_regular
@@ -183,6 +183,8 @@ def _add_all(route: Route, building: Building, chosen: list[Fragment]) -> Iterat
             continue
         try:
             building.add(fragment, source)
+        except Unreadable as error:
+            yield Left(route.name, f"{fragment.path} cannot be read: {error}; the messages beside it are sealed")
         except BadMember as error:
             if _set_aside(route, fragment, source, str(error)):
                 yield SetAside(route.name, fragment.name, route.at(names.DEAD, fragment.name), str(error))

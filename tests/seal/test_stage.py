@@ -11,7 +11,7 @@ from support.crash import EIO, FULL, Faulty, stopped_at
 from support.fragments import clone, fill, make_route, message, put, text, tree
 
 from bsmtp_batch.errors import Later, Setting
-from bsmtp_batch.seal import Caps, Left, Recovered, Sealed, SetAside, Waiting, is_due, seal_route, waiting
+from bsmtp_batch.seal import Caps, Left, Recovered, Sealed, SetAside, Waiting, build, is_due, seal_route, waiting
 from bsmtp_batch.spool import durable, names, recover, reserve
 from bsmtp_batch.spool.locks import Busy
 
@@ -531,3 +531,24 @@ def test_a_disk_that_is_full_to_the_last_block_is_drained(small_disk):
     assert sorted(transactions(route)) == sorted(made)
     assert new(route) == []
     assert len(manifests(route)) > 1
+
+
+def test_a_message_the_disk_does_not_give_back_keeps_no_other_from_being_sealed(route, monkeypatch):
+    made = fill(route, 3)
+    bad = sorted(f.path for f in route.waiting())[1]
+    real = os.read
+
+    def read(fd, size):
+        if os.readlink(f"/proc/self/fd/{fd}") == bad:
+            raise OSError(5, "Input/output error")
+        return real(fd, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build.os, "read", read)
+        events = seal(route)
+
+    assert [type(event) for event in events] == [Left, Sealed]
+    assert bad in events[0].reason
+    assert len(transactions(route)) == 2
+    assert seal(route)[0].messages == 1
+    assert sorted(map(str, transactions(route))) == sorted(map(str, made))
