@@ -37,11 +37,17 @@ def home_of(request: Request) -> str:
         ) from None
     home = f"{request.spool}/out/{route}"
     try:
-        posix.stat(f"{home}/{NEW}")
+        found = posix.stat(f"{home}/{NEW}")
     except FileNotFoundError:
         raise later(
             f"there is no route {route}: {home} is missing", f"Make it with: bsmtp-batch route add {route}"
         ) from None
+    if found.st_uid and not posix.geteuid():
+        # Some MTAs run their transports as root, and so does a postmaster's trial by hand: what root writes, the owner
+        # of the spool could not seal.
+        posix.setgroups([])
+        posix.setgid(found.st_gid)
+        posix.setuid(found.st_uid)
     return home
 
 

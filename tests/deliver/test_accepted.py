@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 from support.handin import FROM, ROUTE, HandIn, read_fragment
+from support.spooldir import make_route
 
 from bsmtp_batch.spool import durable, names
 from bsmtp_batch.wire.command import Mail, Rcpt
@@ -200,3 +202,19 @@ def test_the_old_program_is_called_in_its_old_ways(
     assert (done.returncode, done.stdout) == (0, b"")
     stored = read_fragment(either.home / "new" / either.new()[0])
     assert (stored.mail, stored.rcpts, stored.content) == (Mail(b"s@x"), (Rcpt(b"a@b"), Rcpt(b"-c@d")), b".x\r\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming somebody else takes root")
+def test_what_root_hands_in_belongs_to_the_owner_of_the_spool(either: HandIn) -> None:
+    # Not below tmp_path, where nobody else may go.
+    with tempfile.TemporaryDirectory(prefix="bsmtp-owner.") as directory:
+        os.chmod(directory, 0o755)
+        either.spool, either.home = Path(directory, "spool"), Path(directory, "spool", "out", ROUTE)
+        make_route(either.spool, ROUTE)
+        for path in (either.spool, *either.spool.rglob("*")):
+            os.chown(path, 65534, 65534)
+
+        either.accepts(*FROM, message=b"Subject: large\n\n" + b"x\n" * 1_000_000)
+
+        owners = {(path.stat().st_uid, path.stat().st_gid) for path in either.spool.rglob("*")}
+        assert owners == {(65534, 65534)}
