@@ -186,3 +186,16 @@ def test_a_damaged_clock_file_is_no_jump(tmp_path):
     (tmp_path / "clock").write_bytes(b"\xff\0")
 
     check_clock(str(tmp_path))
+
+
+def test_a_full_disk_does_not_keep_expire_from_making_room(tmp_path, monkeypatch):
+    assert clock.jumped(str(tmp_path), current=(1e9, 1000.0, "b")) == ""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(clock.durable, "write_file", full)
+
+    assert clock.jumped(str(tmp_path), current=(1e9 + 60, 1060.0, "b")) == ""
+    with pytest.raises(OSError, match="No space"):  # what was found out could not be remembered, so it counts again
+        clock.jumped(str(tmp_path), current=(2e9, 1120.0, "b"))

@@ -46,10 +46,11 @@ def command(
 ) -> int:
     """Expire every route and origin; one that is busy does not keep the others."""
     import os
+    from contextlib import nullcontext
 
     from bsmtp_batch.cli.words import worst
-    from bsmtp_batch.errors import Problem
     from bsmtp_batch.expire import check_clock
+    from bsmtp_batch.spool import reserve
     from bsmtp_batch.spool.store import Spool
 
     settings = common.settings(config, spool)
@@ -57,9 +58,20 @@ def command(
     if not os.path.isdir(store.path):
         return 0
     common.become_owner(store.path)
-    if not dry_run:
-        check_clock(store.path)
     codes = [0]
+    with nullcontext() if dry_run else reserve.lent(store.path):  # a full disk has no room for a note about the clock
+        if not dry_run:
+            check_clock(store.path)
+        codes += _expire(store, settings, dry_run=dry_run, json=json)
+        if not dry_run:
+            _forget(store, settings)
+    return worst(*codes)
+
+
+def _expire(store: Spool, settings: Settings, *, dry_run: bool, json: bool) -> list[int]:
+    from bsmtp_batch.errors import Problem
+
+    codes = []
     for party, step in _steps(store, settings, dry_run=dry_run):
         try:
             _tell(party, step(), dry_run=dry_run, json=json)
@@ -69,9 +81,7 @@ def command(
         except OSError as error:
             common.complain(f"expire {party}: {error.filename}: {error.strerror}. Next: look at the disk")
             codes.append(75)
-    if not dry_run:
-        _forget(store, settings)
-    return worst(*codes)
+    return codes
 
 
 def _steps(store: Spool, settings: Settings, *, dry_run: bool) -> Iterator[tuple[str, Step]]:

@@ -7,11 +7,17 @@ the reserve because blocks that a file holds are not free.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from bsmtp_batch.spool import durable, names
 
 SHARE = 100
 """The reserve is never more than one part in this many of the file system."""
+
+NEEDED = 4 << 20
+"""Octets that a stage which frees space in the end wants for the ledger and for what it sets aside."""
+NEEDED_INODES = 16
 
 
 def path_of(spool: str) -> str:
@@ -41,6 +47,22 @@ def give_up(spool: str) -> int:
     durable.remove(path)
     durable.fsync_dir(spool)
     return size
+
+
+@contextmanager
+def lent(spool: str) -> Iterator[None]:
+    """Give up the reserve of ``spool`` for a while where less than :data:`NEEDED` is free, and make it again after."""
+    found = os.statvfs(spool)
+    full = found.f_bavail * found.f_frsize < NEEDED or (found.f_files and found.f_favail < NEEDED_INODES)
+    given = give_up(spool) if full else 0
+    try:
+        yield
+    finally:
+        if given:
+            try:
+                make(spool, given)
+            except OSError:
+                pass  # still full: the next stage that finds room makes it, and `status` shows that it is missing
 
 
 def _allocate(path: str, size: int) -> None:
