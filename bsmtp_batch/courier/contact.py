@@ -34,6 +34,9 @@ ACKNOWLEDGED, SENT, THERE, ARRIVED, AGAIN, REFUSED, LATER = (
 )
 """What may happen to a batch in a contact."""
 
+GROUP = 64
+"""Routes held at a time: each costs a descriptor, and a process may have no more than some hundred."""
+
 
 @dataclass(frozen=True)
 class Event:
@@ -106,6 +109,16 @@ def _recorded(
 
 
 def _push(routes: list[Route], courier: Courier, ledger: Ledger, moved: Moved) -> Iterator[Event]:
+    for some in _groups(routes):
+        yield from _push_some(some, courier, ledger, moved)
+
+
+def _groups(routes: list[Route]) -> Iterator[list[Route]]:
+    for start in range(0, len(routes), GROUP):
+        yield routes[start : start + GROUP]
+
+
+def _push_some(routes: list[Route], courier: Courier, ledger: Ledger, moved: Moved) -> Iterator[Event]:
     with ExitStack() as stack:
         mine, hindrances = outgoing.enter(stack, routes)
         yield from (_hindered("push", h) for h in hindrances)
@@ -149,11 +162,11 @@ def _carry_out(verb: str, route: Route, receipt: Receipt, courier: Courier, ledg
 
 def _pull(spool: Spool, wanted: list[str] | None, courier: Courier, ledger: Ledger, moved: Moved) -> Iterator[Event]:
     own = {name: Route(spool.path, name) for name in spool.routes()}
-    with ExitStack() as stack:
-        asked = [own[name] for name in (own if wanted is None else wanted) if name in own]
-        mine, _ = outgoing.enter(stack, asked)  # a route that is busy has its receipts read by whoever is at it
-        for route in mine:
-            yield from _guarded("pull", route.name, "", _receipts("pull", route, courier, ledger))
+    for some in _groups([own[name] for name in (own if wanted is None else wanted) if name in own]):
+        with ExitStack() as stack:
+            mine, _ = outgoing.enter(stack, some)  # a route that is busy has its receipts read by whoever is at it
+            for route in mine:
+                yield from _guarded("pull", route.name, "", _receipts("pull", route, courier, ledger))
     found: list[Parcel] = []
     for offer in courier.offers(wanted):
         if isinstance(offer, Refusal):

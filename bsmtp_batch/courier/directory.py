@@ -13,6 +13,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from typing import Self
 
 from bsmtp_batch.batch.manifest import MAX_BYTES
@@ -104,11 +105,24 @@ class Directory(Courier):
             return [Refusal(place, f"cannot be read: {error.strerror}", 75)]
 
     def fetch(self, parcel: Parcel, into: str, moved: Moved) -> None:
-        with self._guarded(parcel.route), self.root.below(parcel.route) as folder:
-            found = folder.find(parcel.name)
+        write_part(into, self._octets(parcel, moved))
+
+    def _octets(self, parcel: Parcel, moved: Moved) -> Iterator[bytes]:
+        """The batch from the medium. Only what the medium does is told of as such: the file it goes into is ours."""
+        with ExitStack() as stack:
+            with self._guarded(parcel.route):
+                folder = stack.enter_context(self.root.below(parcel.route))
+                found = folder.find(parcel.name)
             if found is None or found.st_size != parcel.size:
                 raise _not_whole(parcel, f"{found.st_size if found else 0} of {parcel.size} octets are there")
-            write_part(into, _counted(folder.read(parcel.name, parcel.size), moved))
+            octets = folder.read(parcel.name, parcel.size)
+            while chunk := self._next(parcel, octets):
+                yield chunk
+                moved(len(chunk))
+
+    def _next(self, parcel: Parcel, octets: Iterator[bytes]) -> bytes:
+        with self._guarded(parcel.route):
+            return next(octets, b"")
 
     def acknowledge(self, parcel: Parcel) -> None:
         with self._guarded(parcel.route), self.root.below(parcel.route) as folder:
@@ -221,12 +235,6 @@ def _checked(parcel: Parcel, chunks: Iterable[bytes]) -> Iterator[bytes]:
             safe="It was not handed over and stays where it is",
             next="look at the disk; if another copy of the batch exists, put it in its place",
         )
-
-
-def _counted(chunks: Iterable[bytes], moved: Moved) -> Iterator[bytes]:
-    for chunk in chunks:
-        yield chunk
-        moved(len(chunk))
 
 
 def _taken(parcel: Parcel, path: str) -> Bad:

@@ -47,8 +47,10 @@ class Intake:
             # What import found bad may have been damaged here; only the same bad bytes again are a repetition.
             found = digest_of(path)[1] if directory == names.BAD else _sha256(inbox, parcel.name, path)
             if found == parcel.sha256:
-                # Seen is not durable: whoever brought it may have been stopped between the rename and the fsync.
+                # Seen is not durable: whoever brought it may have been stopped between the rename and the fsync, or
+                # before its number was noted, which would be told as a gap for ever.
                 durable.fsync_dir(inbox.at(directory))
+                inbox.see(parcel.manifest.origin, parcel.route, parcel.manifest.sequence)
                 return True
             if directory != names.BAD:
                 raise _other_bytes(parcel)

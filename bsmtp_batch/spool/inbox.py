@@ -109,8 +109,10 @@ class Inbox:
     def see(self, node: str, route: str, number: int) -> str:
         """Note that batch ``number`` came, durably; a sentence when that is remarkable, otherwise ``""``."""
         found = self.sequences()
+        before = found.to_bytes()
         remark = found.see(node, route, number)
-        durable.write_file(self.at(SEQUENCES), found.to_bytes())
+        if found.to_bytes() != before:
+            durable.write_file(self.at(SEQUENCES), found.to_bytes())
         return remark
 
 

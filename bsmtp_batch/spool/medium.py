@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 from bsmtp_batch.spool import durable
 from bsmtp_batch.spool.listing import open_regular
@@ -97,11 +98,22 @@ class Folder:
         """Put a file with ``chunks`` under ``name``, whole or not at all. ``modified`` becomes its time.
 
         It takes shape under one fixed name that begins with a dot, so that an attempt that was cut leaves one file and
-        not one more each time.
+        not one more each time. An attempt that fails leaves none: on a medium that is full it would take the room of
+        the receipts.
         """
         passing = f".{name}.part"
         self._unlink(passing)  # never opened: somebody may have made it a second name of a file of ours
-        fd = os.open(passing, _PASSING, 0o600, dir_fd=self._fd)
+        try:
+            self._write(passing, chunks, modified)
+        except BaseException:
+            with suppress(OSError):
+                self._unlink(passing)
+            raise
+        os.rename(passing, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        self._sync()
+
+    def _write(self, name: str, chunks: Iterable[bytes], modified: float | None) -> None:
+        fd = os.open(name, _PASSING, 0o600, dir_fd=self._fd)
         try:
             for chunk in chunks:
                 durable.write_all(fd, chunk)
@@ -111,8 +123,6 @@ class Folder:
             os.close(fd)
             raise
         durable.sync_close(fd)
-        os.rename(passing, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
-        self._sync()
 
     def remove(self, *names: str) -> None:
         """Remove the files ``names`` in this order, those that are there."""

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+import resource
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from courier.conformance import HUB_ROUTE, Conformance, Link, arrived, codes, sealed
 from support.batches import manifests, transactions
-from support.fragments import make_route, tree
+from support.crash import Killed
+from support.fragments import fill, make_route, tree
 
 from bsmtp_batch.courier import directory
 from bsmtp_batch.courier.contact import pull, push
 from bsmtp_batch.courier.contract import Cut
 from bsmtp_batch.courier.directory import Directory
 from bsmtp_batch.ledger import Ledger
+from bsmtp_batch.seal import Caps, seal_route
 from bsmtp_batch.spool import medium
+from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.store import Spool
 
 
@@ -323,3 +327,66 @@ def test_a_gap_in_the_numbers_is_told_and_stops_nothing(link):
 def test_nothing_on_the_medium_is_nothing_to_do(link):
     assert link.pull(link.site) == []
     assert link.push(link.hub) == []
+
+
+def test_a_batch_that_does_not_fit_leaves_the_room_on_the_medium_to_the_receipts(link, monkeypatch):
+    sealed(link.out, 1)
+
+    def full(fd, data):
+        os.write(fd, data[:10])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(medium.durable, "write_all", full)
+        assert codes(link.push(link.hub)) == {75}
+
+    assert [p.name for p in link.medium.rglob("*") if p.is_file()] == []
+    link.push(link.hub)
+    link.pull(link.site)
+    assert arrived(link.site)
+
+
+def test_a_full_spool_is_not_taken_for_a_full_medium(link, monkeypatch):
+    sealed(link.out, 1)
+    link.push(link.hub)
+
+    def full(fd, data):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(medium.durable, "write_all", full)
+        (event,) = link.pull(link.site)
+
+    assert event.code == 75
+    assert "look at the medium" not in event.note
+    assert event.note == "the spool: No space left on device"
+
+
+def test_more_routes_than_a_process_may_have_descriptors_are_pushed_all_the_same(link):
+    many = [make_route(Path(link.hub.path), f"r{number}.example") for number in range(150)]
+    fill(many[149], 1)
+    list(seal_route(many[149], node="hub", caps=Caps(), reserve_size=0))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
+    try:
+        pushed = link.push(link.hub)
+        receipts = link.pull(link.hub)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    assert [(event.kind, event.code) for event in pushed] == [("sent", 0)]
+    assert receipts == []
+
+
+def test_a_pull_killed_before_it_noted_the_number_leaves_no_gap_behind(link, monkeypatch):
+    for number in (1, 2, 3):
+        sealed(link.out, 1, first=number)
+        link.push(link.hub)
+        with monkeypatch.context() as patch:
+            if number == 2:
+                patch.setattr(Inbox, "see", lambda *_: (_ for _ in ()).throw(Killed))
+            with suppress(Killed):
+                link.pull(link.site)
+        link.pull(link.site)
+
+    assert Inbox(link.site.path, "hub").sequences().missing() == []
