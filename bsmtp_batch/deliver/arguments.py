@@ -65,6 +65,8 @@ def parse_old(argv: list[str]) -> Request:
         name, value = argv[at][:2], argv[at][2:]
         if (name == "-t" and route is not None) or (name == "-f" and request.sender is not None):
             break  # both are known, so this is a recipient that begins with a hyphen
+        if name == "-d" and value:
+            break  # -d takes no value: this is a recipient, and taken for an option it would be lost without a word
         at += 1
         if name == "-d":
             request.stuffed = False

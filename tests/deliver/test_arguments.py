@@ -52,6 +52,8 @@ def test_octets_that_are_no_text_come_through() -> None:
         (["-t", "r", "-f", "", "c@d"], (b"", b"r", [b"c@d"], True)),
         (["-tr", "-f", "c@d", "e@f"], (b"", b"r", [b"c@d", b"e@f"], True)),  # -f$sender with nothing to glue
         (["-tr", "-fa@b", "-fred@x", "-tom@x"], (b"a@b", b"r", [b"-fred@x", b"-tom@x"], True)),
+        (["-tr", "-fa@b", "-dave@x", "c@d"], (b"a@b", b"r", [b"-dave@x", b"c@d"], True)),
+        (["-tr", "-fa@b", "-d", "-dave@x"], (b"a@b", b"r", [b"-dave@x"], False)),
         (["-tr", "-fa@b", "--", "-d"], (b"a@b", b"r", [b"-d"], True)),
         (["-fa@b", "r", "-x@y"], (b"a@b", b"r", [b"-x@y"], True)),
     ],
