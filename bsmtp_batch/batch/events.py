@@ -80,6 +80,8 @@ class Fault:
     """A sentence without its full stop, printable."""
     scope: Literal["file", "message"]
     """``file``: nothing behind this place was read. ``message``: this one message is refused, the rest is sound."""
+    end: int = -1
+    """Where the refused message ends: the first octet behind it. -1 where the file is refused."""
 
     def __str__(self) -> str:
         return f"message {self.message}, line {self.line}, byte {self.offset}: {self.reason}"

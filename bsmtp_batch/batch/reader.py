@@ -338,7 +338,7 @@ class Reader:
     def _give_fault(self, transaction: _Transaction) -> None:
         assert transaction.fault is not None
         reason, line, offset = transaction.fault
-        self._out.append(Fault(self._number, line, offset, reason, "message"))
+        self._out.append(Fault(self._number, line, offset, reason, "message", self._base + self._pos))
         self.summary.refused += 1
         self._number += 1
 

@@ -49,25 +49,18 @@ class Examined:
 def examine(batch: BatchFile, manifest: Manifest | None) -> Examined:
     """Read ``batch`` from end to end. Raises ``OSError`` when it cannot be read."""
     found = Examined(batch, manifest)
-    refused: dict[int, tuple[Fault, int]] = {}
-    behind = 0  # where the last complete message ended
+    behind = 0  # where the last message ended, complete or refused
     for event in batch.scan(Severity.STRICT if manifest else Severity.TOLERANT):
         if isinstance(event, Message):
-            _bound(found, refused, event.offset)
             found.messages.append(event)
             behind = event.offset + event.wire_size
-        elif event.scope == "file" or len(refused) + len(found.refused) >= MAX_REFUSED:
+        elif event.scope == "file" or len(found.refused) >= MAX_REFUSED:
             found.bad = found.bad or str(event)
         else:
-            refused.setdefault(event.message, (event, behind))
-    _bound(found, refused, batch.size)
+            found.refused.append(Refused(event, behind, event.end))
+            behind = event.end
     if manifest and not found.bad:
         summary = batch.summary
         found.bad = manifest.matches(batch.size, batch.sha256, summary.messages, summary.recipients) or ""
     return found
 
-
-def _bound(found: Examined, refused: dict[int, tuple[Fault, int]], end: int) -> None:
-    """Give the refused messages since the last complete one their end: nothing behind it belongs to them."""
-    found.refused += [Refused(fault, start, end) for fault, start in refused.values()]
-    refused.clear()

@@ -592,6 +592,22 @@ def test_a_message_the_grammar_refuses_is_set_aside_alone(spool, tmp_path):
     assert b"this is number 2" not in (origin(spool, "bad", "local") / raw).read_bytes()
 
 
+def test_refused_messages_in_a_row_are_each_set_aside_without_the_others(spool, tmp_path):
+    """Each with all of them would fill the disk: ten thousand messages of 10 kB would come to 1 TB."""
+    path = tmp_path / "x.bsmtp"
+    bad = batch(letters(4)).replace(b"RCPT TO:<c@site.example>", b"RCPT TO:<c d@site.example>", 3)
+    path.write_bytes(bad)
+    with Sink() as sink:
+        assert run(spool, sink.url, path).outcomes == ["quarantined"] * 3 + ["delivered"]
+
+    kept = sorted(origin(spool, "bad", "local").glob("*.raw"))
+    assert len(kept) == 3
+    for number, one in enumerate(kept, 1):
+        assert [n for n in range(1, 5) if b"this is number %d" % n in one.read_bytes()] == [number]
+    assert b"MAIL FROM" in kept[2].read_bytes() and kept[2].read_bytes().endswith(b"\r\n.\r\n")
+    assert sum(one.stat().st_size for one in kept) < len(bad)
+
+
 # -- the spool --------------------------------------------------------------------------------------------------------
 
 
