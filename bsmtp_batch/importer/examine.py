@@ -63,4 +63,3 @@ def examine(batch: BatchFile, manifest: Manifest | None) -> Examined:
         summary = batch.summary
         found.bad = manifest.matches(batch.size, batch.sha256, summary.messages, summary.recipients) or ""
     return found
-

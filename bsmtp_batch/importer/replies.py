@@ -13,9 +13,15 @@ _CROWDED = frozenset({(452, b""), (452, b"4.5.3"), (552, b""), (552, b"5.5.3")})
 """Too many recipients, by code and enhanced status; 552 is what older servers say (RFC 5321 section 4.5.3.1.10)."""
 
 
+MAX_REPLY = 1000
+"""Characters of a reply that are kept. A server may say 64 KiB, and each recipient has one: in the ledger, in memory,
+and in the report to the sender."""
+
+
 def judge(reply: Reply, asked: Verb) -> Verdict:
     """The verdict for whoever ``reply`` to the request ``asked`` (MAIL, RCPT, DATA or the end of data) is about."""
-    return Verdict(_kind(reply, asked), str(reply))
+    said = str(reply)
+    return Verdict(_kind(reply, asked), said if len(said) <= MAX_REPLY else f"{said[: MAX_REPLY - 3]}...")
 
 
 def _kind(reply: Reply, asked: Verb) -> Kind:

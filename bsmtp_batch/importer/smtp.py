@@ -223,7 +223,10 @@ class SmtpConnection:
         if self._failure or self._session.reading is not Reading.NEED_MORE:
             raise Ended(self._failure or f"the connection was closed while {doing}")
         try:
-            data = self._channel.receive(max(0.001, until - time.monotonic()))
+            left = until - time.monotonic()
+            if left <= 0:  # asked here and not by the channel: what always has octets ready would never run out of time
+                raise TimeoutError
+            data = self._channel.receive(left)
         except TimeoutError as error:
             raise Ended(f"no answer within the time allowed while {doing}") from error
         except OSError as error:
@@ -238,9 +241,10 @@ class SmtpConnection:
 
     def _last_words(self) -> Reply | None:
         """What a server that no longer reads has said before."""
+        until = time.monotonic() + LAST_WORDS
         try:
             while not self._waiting:
-                self._hear(time.monotonic() + LAST_WORDS)
+                self._hear(until)
         except Ended:
             return None
         reply = self._waiting.popleft()

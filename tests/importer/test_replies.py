@@ -39,3 +39,11 @@ def test_each_reply_comes_to_what_it_means(code, status, asked, kind):
 
 def test_a_reply_is_told_on_one_printable_line():
     assert judge(Reply(550, b"5.1.1", b"no\nsuch \x1b[31muser"), Verb.RCPT).reply == r"550 5.1.1 no such \x1b[31muser"
+
+
+def test_a_reply_of_64_kib_is_not_kept_for_each_of_a_thousand_recipients():
+    reply = judge(Reply(550, b"5.1.1", b"\x1b" * 60_000), Verb.RCPT).reply
+
+    assert len(reply) == 1000
+    assert reply.startswith("550 5.1.1 ")
+    assert reply.endswith("...")

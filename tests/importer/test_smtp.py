@@ -11,6 +11,7 @@ from support.sink import DROP, Connect, Data, EndOfData, Helo, MailFrom, RcptTo,
 
 from bsmtp_batch.importer import address, targets
 from bsmtp_batch.importer.contract import Job, Kind, Unreachable
+from bsmtp_batch.importer.smtp import SmtpConnection
 from bsmtp_batch.wire.command import Mail, Rcpt
 from bsmtp_batch.wire.dots import stuff
 from bsmtp_batch.wire.events import Reply
@@ -248,6 +249,31 @@ def test_silence_before_the_dot_is_none():
         hold.go_on.set()
 
     assert (kinds(result), dots) == ([LATER], 0)
+
+
+class Babble:
+    """A channel on which there is always more to read, and never the end of a line; it gives up after a while."""
+
+    heard = 0
+
+    def send(self, data, seconds):
+        pass
+
+    def receive(self, seconds):
+        self.heard += 1
+        assert self.heard < 1_000_000, "nobody looked at the clock"
+        return b"x" * 100
+
+    def close(self):
+        pass
+
+
+@pytest.mark.timeout(60)
+def test_a_server_that_never_ends_its_line_runs_out_of_time():
+    connection = SmtpConnection(Babble(), Protocol.SMTP, patience=0.0005)
+
+    with pytest.raises(Unreachable, match="no answer within the time allowed"):
+        connection.greet(NODE)
 
 
 def test_a_refusal_in_the_middle_of_a_long_text_is_no_delivery():
