@@ -84,9 +84,16 @@ def become_owner(directory: str) -> None:
 
 
 def print_json(rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object per line to standard output, in order, each as soon as it is known."""
+    """Write one JSON object per line to standard output, in order, each as soon as it is known.
+
+    Text stays readable; what a terminal might act on, and what no encoding has (octets of a file name that are no
+    text), is written as JSON's own escapes.
+    """
     for row in rows:
-        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+        line = json.dumps(row, ensure_ascii=False)
+        if not line.isprintable():
+            line = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+        sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
 
@@ -97,5 +104,5 @@ def printable(text: bytes | str) -> str:
 
 
 def complain(line: str) -> None:
-    """Write one line to standard error."""
-    sys.stderr.write(line + "\n")
+    """Write one line (a help text: several) to standard error; whatever is in it cannot move a terminal's cursor."""
+    sys.stderr.write("\n".join(map(printable, line.split("\n"))) + "\n")

@@ -38,8 +38,9 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What people call it."""
-        return os.path.basename(self.path) if self.path else "standard input"
+        """What people, the ledger and JSON call it: text, also where the file's name is octets that are none."""
+        name = os.fsencode(os.path.basename(self.path)) if self.path else b"standard input"
+        return name.decode("utf-8", "backslashreplace")
 
     @property
     def origin(self) -> str:

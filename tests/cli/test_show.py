@@ -133,3 +133,9 @@ def test_help_gives_exit_codes_and_an_example(capsys):
     assert run(["show", "--help"]) == 0
     out = capsys.readouterr().out
     assert "Exit codes:" in out and "Example:" in out and "65" in out
+
+
+def test_a_file_s_name_moves_no_terminal(tmp_path, capsys):
+    assert run(["show", str(tmp_path / "x\x1b[2J\x9b1m.bsmtp")]) == 64
+
+    assert capsys.readouterr().err.rstrip("\n").isprintable()

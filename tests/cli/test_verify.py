@@ -8,6 +8,8 @@ import gzip
 import hashlib
 import json
 import lzma
+import os
+from pathlib import Path
 
 import pytest
 from support.wirefiles import simple, write
@@ -164,3 +166,15 @@ def test_help_gives_exit_codes_and_an_example(capsys):
     assert run(["verify", "--help"]) == 0
     out = capsys.readouterr().out
     assert "Exit codes:" in out and "Example:" in out and "65" in out
+
+
+@pytest.mark.parametrize("name", [b"\xff.bsmtp", "\u009b2J.bsmtp".encode()], ids=["no text", "a control"])
+def test_a_name_that_no_terminal_should_see_is_escaped_for_programs_too(name, tmp_path, capsys):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/" + name)
+    Path(path).write_bytes(write([simple(1)]))
+
+    assert run(["verify", "--json", path]) == 0
+
+    said = capsys.readouterr().out
+    assert json.loads(said)["file"] == path
+    assert said.rstrip("\n").isprintable()

@@ -710,6 +710,19 @@ def test_nothing_to_do_is_done(spool):
     assert run(spool, "smtp://127.0.0.1:1").code == 0
 
 
+def test_a_file_whose_name_is_no_text_is_imported_and_remembered(spool, tmp_path):
+    """The ledger could not write its name, after its mail had been sent: it and every file behind it came again."""
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.bsmtp")
+    Path(path).write_bytes(batch(letters(1)))
+    with Sink() as sink:
+        first = run(spool, sink.url, path)
+        second = run(spool, sink.url, path)
+
+    assert (first.code, first.outcomes) == (0, ["delivered"])
+    assert (second.code, second.outcomes) == (0, ["skipped"])
+    assert [tally.name for tally in first.tallies] == ["\\xff.bsmtp"]
+
+
 def test_a_file_that_is_not_there_is_a_usage_error_before_anything_is_sent(spool, x):
     with Sink() as sink, pytest.raises(Usage, match="no file"):
         run(spool, sink.url, x, "/nonexistent.bsmtp")
