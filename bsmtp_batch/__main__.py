@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -28,8 +29,12 @@ def _deliver() -> NoReturn:
 
         deliver(sys.argv[2:])
     except BaseException as error:  # noqa: BLE001 - whatever it is, it must not end in 1
-        sys.stdout.write(f"4.3.0 bsmtp-batch cannot start; your MTA keeps the mail. Install it again. {error!a}\n")
-        sys.exit(75)
+        try:  # there may be no standard output, and a failure here would end in 1 again
+            os.write(
+                1, f"4.3.0 bsmtp-batch cannot start; your MTA keeps the mail. Install it again. {error!a}\n".encode()
+            )
+        finally:
+            os._exit(75)
 
 
 if __name__ == "__main__":

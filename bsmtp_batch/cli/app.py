@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from bsmtp_batch.cli.common import complain
+from bsmtp_batch.cli.streams import patient
 from bsmtp_batch.errors import Problem
 
 COMMANDS = {
@@ -74,7 +75,19 @@ _COMMAND_LINE_ERRORS: tuple[type[Exception], ...] = tuple(
 
 def run(argv: list[str] | None = None) -> int:
     """Carry out the command line ``argv`` (without the program's name) and return the exit code."""
-    arguments = sys.argv[1:] if argv is None else argv
+    with patient() as out:
+        code = _run(sys.argv[1:] if argv is None else argv)
+        out.flush()
+        if out.failure is None or code != 0:
+            return code
+        complain(
+            f"bsmtp-batch: not all of its output could be written: {out.failure.strerror}. What was to be done is done"
+            " all the same. Next: see where the output goes"
+        )
+        return 75
+
+
+def _run(arguments: list[str]) -> int:
     named = [a for a in arguments[:1] if a in COMMANDS]
     try:
         app = build(named or list(COMMANDS))
