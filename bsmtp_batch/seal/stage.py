@@ -7,7 +7,6 @@ of states, and whoever comes next walks on from there (:mod:`bsmtp_batch.spool.r
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,6 @@ from bsmtp_batch.spool.listing import open_regular
 from bsmtp_batch.spool.lists import Intent
 from bsmtp_batch.spool.store import MANIFEST, REASON, Fragment, Route
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 SKEW = 60
 """Seconds a hand-in may seem to lie in the future before its age is taken for unknown, and so for old enough."""
 
@@ -93,7 +91,7 @@ def _rounds(order: _Order, caps: Caps) -> Iterator[Event]:
         except NeedsEhlo:
             esmtp = True
         except OSError as error:
-            if error.errno not in FULL:
+            if error.errno not in reserve.FULL:
                 raise
             freed = reserve.give_up(order.route.spool)
             if not freed and len(chosen) == 1:

@@ -8,15 +8,13 @@ with what they were at the last run.
 
 from __future__ import annotations
 
-import errno
 import time
 
-from bsmtp_batch.spool import durable, listing
+from bsmtp_batch.spool import durable, listing, reserve
 
 FILE = "clock"
 JUMP = 3600
 """Seconds by which wall clock and kernel may have drifted apart between two runs."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -44,7 +42,7 @@ def jumped(spool: str, *, current: tuple[float, float, str]) -> str:
     try:
         durable.write_file(path, "{:.0f} {:.0f} {}\n".format(*current).encode("ascii"))
     except OSError as error:
-        if sentence or error.errno not in FULL:
+        if sentence or error.errno not in reserve.FULL:
             raise
         # What was remembered before serves as well, and the disk may be full of what is about to expire.
     return sentence

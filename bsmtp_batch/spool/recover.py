@@ -9,10 +9,9 @@ ordinary way forward, so that a crash exercises no code that a good day does not
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 from bsmtp_batch.errors import Setting
-from bsmtp_batch.spool import durable, listing, names, table
+from bsmtp_batch.spool import durable, listing, names, reserve, table
 from bsmtp_batch.spool.listing import Entry
 from bsmtp_batch.spool.lists import Intent, Member
 from bsmtp_batch.spool.store import MANIFEST, REASON, Fragment, Route, Standing
@@ -136,7 +135,19 @@ def _recover_fragments(route: Route) -> list[str]:
     return done
 
 
-def _swap(route: Route, members: Iterable[Member]) -> None:
+def _swap(route: Route, members: tuple[Member, ...]) -> None:
+    """Swap in smaller slices where the disk has no inodes for so many markers: each member removed frees one."""
+    try:
+        _swap_slice(route, members)
+    except OSError as error:
+        if error.errno not in reserve.FULL or len(members) < 2:
+            raise
+        half = len(members) // 2
+        _swap(route, members[:half])
+        _swap(route, members[half:])
+
+
+def _swap_slice(route: Route, members: tuple[Member, ...]) -> None:
     """Under one exclusive lock: remember the members' KEYs, durably, then remove the members, durably."""
     parsed = [(member.name, names.parse_fragment(member.name)) for member in members]
     with route.index():

@@ -6,12 +6,14 @@ the reserve because blocks that a file holds are not free.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bsmtp_batch.spool import durable, names
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 SHARE = 100
 """The reserve is never more than one part in this many of the file system."""
 
