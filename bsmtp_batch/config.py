@@ -63,11 +63,40 @@ def _domain(value: object) -> object:
     return value
 
 
+def _directory(value: object) -> object:
+    """An absolute path: cron, the MTA and a shell would each take a relative one to be somewhere else."""
+    if isinstance(value, str) and not value.startswith("/"):
+        raise ValueError('write the whole path: "/var/spool/bsmtp-batch"')
+    return value
+
+
+def _url(value: object) -> object:
+    """Something with a scheme in front; whether there is such a courier or target is found out when it is used."""
+    if isinstance(value, str) and value and not re.match("[a-z]+:", value):
+        raise ValueError('begin with the scheme: "dir:/media/stick" for a peer, "smtp://127.0.0.1:25" for a target')
+    return value
+
+
 Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=0)]
 Octets = Annotated[int, BeforeValidator(_octets), Field(ge=0)]
 Host = Annotated[str, BeforeValidator(_host)]
 Domain = Annotated[str, BeforeValidator(_domain)]
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
+Directory = Annotated[Line, BeforeValidator(_directory)]
+Url = Annotated[Line, BeforeValidator(_url)]
+
+_PLAIN = {
+    "missing": "this has to be set",
+    "string_type": "write a text in quotes",
+    "string_pattern_mismatch": "write one line of text, without control characters",
+    "int_type": "write a whole number",
+    "list_type": 'write a list: ["one", "two"]',
+    "greater_than": "write a number above 0",
+    "greater_than_equal": "write 0 or a number above it",
+    "model_type": "this is a section: write it in brackets, with its settings below",
+    "dict_type": "this is a section: write it in brackets, with its settings below",
+}
+"""What to do about each kind of fault that the validator's own words would not tell a postmaster."""
 
 
 class _Section(BaseModel):
@@ -80,7 +109,7 @@ class Node(_Section):
     """``[node]``: who this machine is and where its spool lies."""
 
     name: Host = Field(default="", description="Name of this node in HELO and in batch names; default: the host name.")
-    spool: Line = Field(
+    spool: Directory = Field(
         default=DEFAULT_SPOOL, description="Directory of the spool, owned by the user that runs everything."
     )
     postmaster: Line = Field(default="", description="Where reports go; default: postmaster at the node's name.")
@@ -127,14 +156,14 @@ class Route(_Section):
 class Peer(_Section):
     """``[peer.NAME]``: the other end of a courier."""
 
-    url: Line = Field(description="Where to push to or pull from: dir:/path.")
+    url: Url = Field(description="Where to push to or pull from: dir:/path.")
     routes: list[Host] = Field(default=[], description="Routes carried over this peer; default: all that are found.")
 
 
 class Import(_Section):
     """``[import]``: where what has arrived is handed to, and what this site takes."""
 
-    to: Line = Field(default="", description="Target: smtp://host:port, lmtp://..., sendmail:/path, maildir:/path.")
+    to: Url = Field(default="", description="Target: smtp://host:port, lmtp://..., sendmail:/path, maildir:/path.")
     local_domains: list[Domain] = Field(default=[], description="Recipients outside these domains are set aside.")
     on_reject: Literal["bounce", "quarantine"] = Field(
         default="bounce", description="After a 5xx: tell the sender, or only keep."
@@ -197,9 +226,10 @@ def _validated(path: str, text: str) -> Settings:
     except tomllib.TOMLDecodeError as error:
         faults = [_toml_fault(path, str(error))]
     except ValidationError as error:
-        faults = [_fault(path, text, one) for one in error.errors()]
+        places = sorted((place_of(text, one["loc"]), _fault(one)) for one in error.errors())
+        faults = [f"{path}:{line}:{column}: {what}" for (line, column), what in places]
     raise Setting(
-        "the settings cannot be used:\n  " + "\n  ".join(faults) + "\n",
+        "the settings cannot be used:\n  " + "\n  ".join(faults) + "\nNone of the settings is in force",
         safe="Nothing was changed; the MTA keeps handing in mail",
         next="mend the places named and run the command again",
     )
@@ -211,14 +241,13 @@ def _toml_fault(path: str, message: str) -> str:
     return f"{place}: {message.split(' (at ', 1)[0]}"
 
 
-def _fault(path: str, text: str, error: Any) -> str:
-    line, column = place_of(text, error["loc"])
+def _fault(error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         what = "there is no such setting" + _did_you_mean(error["loc"])
     else:
-        what = error["msg"].removeprefix("Value error, ")
-    return f"{path}:{line}:{column}: {name}: {what}"
+        what = _PLAIN.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+    return f"{name}: {what}"
 
 
 def _did_you_mean(location: tuple[str | int, ...]) -> str:
