@@ -143,8 +143,7 @@ def _count_batch(found: RouteStatus, route: Route, standing: Standing) -> None:
     for state, directory, heap in (("sealed", names.READY, found.ready), ("kept", names.KEPT, found.kept)):
         entry = listing.entry(route.at(directory, standing.name)) if row.name == state else None
         if isinstance(entry, Entry):
-            messages = _messages(entry.path + MANIFEST) if state == "sealed" else 0
-            heap.add(entry.size, entry.modified, messages)
+            heap.add(entry.size, entry.modified, _messages(entry.path + MANIFEST))
 
 
 def _messages(manifest: str) -> int:

@@ -65,6 +65,18 @@ def settings(config: str | None, spool: str | None) -> Settings:
     return load(config, spool=spool)
 
 
+def need_spool(directory: str) -> None:
+    """Raise ``errors.Setting`` where there is no spool: a misspelt name must not look like a spool without mail."""
+    from bsmtp_batch.errors import Setting
+
+    if not os.path.isdir(directory):
+        raise Setting(
+            f"there is no spool at {directory}",
+            safe="Nothing was changed",
+            next="check --spool, BSMTP_BATCH_SPOOL and [node] spool; `bsmtp-batch route add ROUTE` makes a new spool",
+        )
+
+
 def become_owner(directory: str) -> None:
     """Run on as the owner of the spool when started by root.
 

@@ -42,6 +42,7 @@ def command(
         from bsmtp_batch.courier.contact import push
         from bsmtp_batch.ledger import Ledger
 
+        common.need_spool(store.path)
         chosen = store.chosen(routes) if routes else _those_there(store, theirs)
         if dry_run:
             _preview(chosen, courier.peer, json=json)

@@ -51,6 +51,7 @@ def command(
 
     settings = common.settings(config, spool)
     store = Spool(settings.node.spool)
+    common.need_spool(store.path)
     common.become_owner(store.path)
     chosen = [r for r in store.chosen(routes or []) if not due or _due(settings, r)]
     if dry_run:

@@ -45,6 +45,7 @@ def command(
     from bsmtp_batch.status import contacts, origin_status, route_status
 
     store = Spool(common.settings(config, spool).node.spool)
+    common.need_spool(store.path)
     wanted = _wanted(store, names or [])
     routes = [route_status(Route(store.path, name)) for name in store.routes() if name in wanted]
     origins = [origin_status(Inbox(store.path, name)) for name in store.origins() if name in wanted]
@@ -139,6 +140,9 @@ def _show(store: Spool, routes: list[RouteStatus], origins: list[OriginStatus], 
         console.print(_origins_table(origins))
     if known:
         console.print(_contacts_table(known, now))
+    for contact in known:
+        if contact.result != "ok":
+            typer.echo(common.printable(f"{contact.direction} {contact.peer}: {contact.result}"))
     asides = [("set aside", a) for r in routes for a in r.aside] + [("set aside", a) for o in origins for a in o.aside]
     odd = [("odd", a) for r in routes for a in r.odd] + [("odd", a) for o in origins for a in o.odd]
     for kind, aside in (*asides, *odd):
@@ -189,6 +193,6 @@ def _contacts_table(known: list[Contact], now: float) -> Any:
 
     table = _table("Last contacts", "peer", "direction", "ago", "batches", "size", "result")
     for c in known:
-        result = common.printable(c.result)
+        result = "ok" if c.result == "ok" else "see below"
         table.add_row(common.printable(c.peer), c.direction, age(c.ended, now), str(c.batches), size(c.octets), result)
     return table

@@ -228,7 +228,14 @@ def test_a_medium_that_is_not_there_is_for_later(cli, spool, medium):
         assert "mount" in cli(verb, f"dir:{medium}", spool=spool, code=75).err
 
 
+def test_a_spool_that_is_not_there_is_not_taken_for_an_empty_one(cli, spool, medium):
+    for command in (["seal"], ["seal", "--due"], ["push", f"dir:{medium}"], ["status"], ["status", "--json"]):
+        assert f"there is no spool at {spool}" in cli(*command, spool=spool, code=78).err
+    assert not spool.exists()
+
+
 def test_nothing_to_do_is_no_failure(cli, tmp_path, spool, medium):
+    spool.mkdir()
     for command in (["seal"], ["push", f"dir:{medium}"], ["expire"], ["status"], ["pull", f"dir:{medium}"]):
         cli(*command, spool=spool)
 
@@ -294,7 +301,25 @@ def test_status_shows_each_state_with_and_without_a_ledger(cli, spool, site, med
     table = cli("status", spool=spool).out
     assert "a.example" in table
     assert "dir:" in table
+    assert here["route"]["kept"]["messages"] == 0
+    cli("push", f"dir:{medium}", spool=spool)
+    assert rows(cli("status", "--json", spool=spool))[0]["kept"]["messages"] == 2
     cli("status", "nobody.example", spool=spool, code=64)
+
+
+def test_status_tells_a_failed_contact_below_a_table_that_fits(cli, spool, tmp_path):
+    cli("route", "add", "a.example", spool=spool)
+    fill(Route(str(spool), "a.example"), 1)
+    cli("seal", spool=spool)
+    cli("push", "dir:/nowhere", spool=spool, code=75)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a.example").write_bytes(b"no directory")
+    cli("push", f"dir:{tmp_path}/full", spool=spool, code=75)
+
+    said = cli("status", spool=spool).out
+
+    assert "see below" in said
+    assert f"push dir:{tmp_path}/full: {tmp_path}/full/a.example" in said
 
 
 def test_status_waits_for_nobody_and_survives_any_state(cli, spool):
