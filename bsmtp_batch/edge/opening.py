@@ -6,9 +6,11 @@ counted against a cap while it is written, and it goes to a file without a name,
 
 from __future__ import annotations
 
+import errno
 import importlib
 import lzma
 import os
+import select
 import stat
 import tempfile
 import zlib
@@ -24,6 +26,7 @@ DEFAULT_CAP = 8 << 30
 _CHUNK = 1 << 18
 _XZ_MEMORY = 256 << 20  # xz -9 takes 65 MiB to read; a larger dictionary is an attack on our memory
 _CHILD_SECONDS = 300.0
+_PIPE_SECONDS = 10.0
 
 _MAGIC = {
     b"\x1f\x8b": "gzip",
@@ -82,25 +85,26 @@ def open_plain(
     file cannot be opened, ``Bad`` when it is damaged, too large, compressed twice or in a way that is not taken, and
     ``Later`` when it or the copy has trouble on this machine.
     """
-    shown = "standard input" if path is None else path
+    source = open_raw(path, cap=cap, directory=directory)
+    try:
+        plain, kind = plain_of(source, _shown(path), cap=cap, directory=directory)
+    except BaseException:
+        source.close()
+        raise
+    if plain is not source:
+        source.close()
+    return plain, kind
+
+
+def open_raw(path: str | None, *, cap: int = DEFAULT_CAP, directory: str | None = None) -> BinaryIO:
+    """The octets of ``path`` as they are, in a file that can be sought in; arguments and errors as above."""
+    shown = _shown(path)
     source = _open(path, shown)
     try:
-        if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
-            source = _exchanged(source, _copied(source, shown, cap, directory))
-        kind = _kind(source)
-        if kind is None:
-            return source, None
-        _refuse_kind(kind, shown)
-        plain = _expanded(source, kind, _Output(shown, cap, directory))
-        source = _exchanged(source, plain)
-        twice = _kind(source)
-        if twice:
-            raise Bad(
-                f"{shown} is compressed twice: {twice} inside {kind}",
-                safe=_SAFE,
-                next="decompress it once by hand, if you trust where it came from",
-            )
-        return source, kind
+        if stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+            return source
+        with source:
+            return _copied(source, shown, cap, directory)
     except BaseException as error:
         source.close()
         if isinstance(error, OSError):
@@ -108,9 +112,39 @@ def open_plain(
         raise
 
 
+def plain_of(
+    source: BinaryIO, shown: str, *, cap: int = DEFAULT_CAP, directory: str | None = None
+) -> tuple[BinaryIO, str | None]:
+    """The plain batch in ``source`` (``source`` itself where it is not compressed), and what it was compressed with.
+
+    ``source`` stays open. ``shown`` is what people call it; the other arguments and the errors are as above.
+    """
+    try:
+        kind = _kind(source)
+        if kind is None:
+            return source, None
+        _refuse_kind(kind, shown)
+        plain = _expanded(source, kind, _Output(shown, cap, directory))
+    except OSError as error:
+        raise _trouble(shown, error) from error
+    twice = _kind(plain)
+    if twice is None:
+        return plain, kind
+    plain.close()
+    raise Bad(
+        f"{shown} is compressed twice: {twice} inside {kind}",
+        safe=_SAFE,
+        next="decompress it once by hand, if you trust where it came from",
+    )
+
+
+def _shown(path: str | None) -> str:
+    return "standard input" if path is None else path
+
+
 def _open(path: str | None, shown: str) -> BinaryIO:
     try:
-        return os.fdopen(os.dup(0), "rb") if path is None else open(path, "rb")
+        return os.fdopen(os.dup(0) if path is None else _descriptor(path), "rb")
     except OSError as error:
         raise Usage(
             f"{shown} cannot be opened: {error.strerror}",
@@ -119,9 +153,20 @@ def _open(path: str | None, shown: str) -> BinaryIO:
         ) from error
 
 
-def _exchanged(old: BinaryIO, new: BinaryIO) -> BinaryIO:
-    old.close()
-    return new
+def _descriptor(path: str) -> int:
+    """``path`` opened for reading. A named pipe is not waited for in vain: on a medium nobody is behind it."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            if not poll.poll(_PIPE_SECONDS * 1000):
+                raise OSError(errno.ETIMEDOUT, "it is a named pipe and nobody writes to it")
+        os.set_blocking(fd, True)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _trouble(shown: str, error: OSError) -> Problem:

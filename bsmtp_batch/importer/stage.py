@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -10,7 +11,8 @@ from typing import BinaryIO
 
 from bsmtp_batch.batch.file import BatchFile
 from bsmtp_batch.batch.manifest import MAX_BYTES, Manifest, ManifestError
-from bsmtp_batch.edge.opening import open_plain
+from bsmtp_batch.edge.opening import open_raw, plain_of
+from bsmtp_batch.edge.user import user_name
 from bsmtp_batch.errors import Bad, Later, Problem, Setting, Usage
 from bsmtp_batch.importer import aside, inbox, room
 from bsmtp_batch.importer.engine import Engine
@@ -18,7 +20,7 @@ from bsmtp_batch.importer.examine import Examined, examine
 from bsmtp_batch.importer.inbox import Arrival
 from bsmtp_batch.importer.one import BatchImport, Options, Tally, Watcher
 from bsmtp_batch.ledger import Ledger
-from bsmtp_batch.spool import names, routes
+from bsmtp_batch.spool import listing, names, routes
 from bsmtp_batch.spool.listing import Odd, read_small
 from bsmtp_batch.spool.store import MANIFEST
 
@@ -54,7 +56,7 @@ def run(files: list[str], options: Options, watcher: Watcher) -> int:
     0 all done, 75 something is left for the next run, 65 something was set aside and nothing is left. Raises
     :class:`~bsmtp_batch.errors.Problem` for what concerns the run as a whole.
     """
-    sources = list(named(files)) if files else list(_arrived(options.spool, watcher))
+    sources = list(named(files, watcher)) if files else list(_arrived(options.spool, watcher))
     if not sources:
         return 0
     if options.policy.open:
@@ -76,20 +78,36 @@ def run(files: list[str], options: Options, watcher: Watcher) -> int:
     return Bad.code if any(tally.bad for tally in tallies) else 0
 
 
-def named(files: Iterable[str]) -> Iterator[Source]:
+def named(files: Iterable[str], watcher: Watcher) -> Iterator[Source]:
     """What the arguments ``files`` mean. Raises :class:`~bsmtp_batch.errors.Usage` for one that cannot be read."""
     for file in files:
         if file == STDIN:
             yield Source(None, None)
         elif os.path.isdir(file):
-            paths = sorted(f"{file}/{name}" for name in os.listdir(file) if name.endswith(inbox.SUFFIXES))
-            yield from (_named(path) for path in paths)
+            yield from _inside(file, watcher)
         elif not os.path.exists(file):
             raise Usage(f"there is no file {file!r}", safe="Nothing was sent", next="check the name")
         elif not os.access(file, os.R_OK):
-            raise Usage(f"{file!r} may not be read", safe="Nothing was sent", next="check who may read it")
+            raise Usage(
+                f"{file!r} may not be read by {user_name()}",
+                safe="Nothing was sent",
+                next="let that user read the file, or copy it; what root starts runs as the owner of the spool",
+            )
         else:
             yield _named(file)
+
+
+def _inside(directory: str, watcher: Watcher) -> Iterator[Source]:
+    """The batches in a directory, which may be anybody's: links are not followed and pipes not waited for."""
+    for found in sorted(listing.entries(directory), key=lambda one: one.path):
+        if isinstance(found, Odd) and found.path == directory:
+            raise Usage(f"{directory!r} {found.reason}", safe="Nothing was sent", next="check who may read it")
+        if not found.path.endswith(inbox.SUFFIXES):
+            continue
+        if isinstance(found, Odd):
+            watcher.trouble(f"{found.path} {found.reason}; it is left alone")
+        else:
+            yield _named(found.path)
 
 
 def _named(path: str) -> Source:
@@ -158,13 +176,16 @@ class Stage:
     def _run(self, stack: ExitStack) -> Tally | None:
         try:
             manifest = self._manifest()
-            file, _ = open_plain(self._source.path, cap=manifest.bytes if manifest else self._options.cap)
-        except (Bad, ManifestError) as problem:
-            return self._put_away_unread(str(getattr(problem, "what", problem)))
-        except Usage as error:
-            if self._gone():
-                return None
-            raise Later(error.what, safe="It stays where it is", next="see to it and run the import again") from error
+        except ManifestError as error:
+            return self._put_away_unread(str(error), self._opened(stack, self._options.cap))
+        cap = manifest.bytes if manifest else self._options.cap
+        raw = self._opened(stack, cap)
+        if raw is None:
+            return None
+        try:
+            file, _ = plain_of(raw, self._source.path or self._source.name, cap=cap)
+        except Bad as problem:
+            return self._put_away_unread(problem.what, raw)
         stack.enter_context(file)
         examined = examine(BatchFile(file), manifest)
         if not self._options.dry_run:
@@ -174,6 +195,15 @@ class Stage:
         if examined.bad and not self._salvageable(examined):
             return self._put_away(examined, file)
         return self._import(examined, file)
+
+    def _opened(self, stack: ExitStack, cap: int) -> BinaryIO | None:
+        """The file as it came, open until ``stack`` is closed; None when another importer has taken it away."""
+        try:
+            return stack.enter_context(open_raw(self._source.path, cap=cap))
+        except Usage as error:
+            if self._gone():
+                return None
+            raise Later(error.what, safe="It stays where it is", next="see to it and run the import again") from error
 
     def _gone(self) -> bool:
         """Whether the batch has left its place in the spool since it was listed: another importer had it."""
@@ -236,7 +266,7 @@ class Stage:
         """Put the damaged file into ``bad/`` once its complete messages are out of it."""
         tally.bad = True
         self._watcher.trouble(
-            f"{self._source.name}: the {len(examined.messages)} complete messages were taken; {examined.bad}."
+            f"{self._source.name}: what is complete was taken (messages: {len(examined.messages)}); {examined.bad}."
             " A whole copy of this file would bring them again"
         )
         if not complete:
@@ -251,19 +281,23 @@ class Stage:
         tally = Tally(self._source.name, bad=True)
         salvage = ""
         if examined.messages and examined.manifest is None:
-            salvage = f"; --salvage would take the {len(examined.messages)} complete messages before it"
+            salvage = f"; --salvage would take what is complete before it (messages: {len(examined.messages)})"
         self._watcher.trouble(f"{self._source.name}: nothing was sent: {examined.bad}{salvage}")
         if not self._options.dry_run:
             self._note(examined, names.BAD, examined.bad)
             self._to_bad(self._stem(examined), examined.bad, file, self._source.arrival)
         return tally
 
-    def _put_away_unread(self, reason: str) -> Tally:
+    def _put_away_unread(self, reason: str, raw: BinaryIO | None) -> Tally | None:
         """A file that is not even readable as what it says it is: damaged compression, a manifest that is none."""
+        if raw is None:
+            return None
         self._watcher.trouble(f"{self._source.name}: nothing was sent: {reason}")
-        if not self._options.dry_run and self._source.path is not None:
-            with open(self._source.path, "rb") as file:
-                self._to_bad(_clean(self._source.name), reason, file, self._source.arrival)
+        if not self._options.dry_run:
+            raw.seek(0)
+            digest = hashlib.file_digest(raw, "sha256")  # type: ignore[arg-type]  # a file, whatever class of it
+            stem = f"{_clean(self._source.name)}.{digest.hexdigest()[:12]}"
+            self._to_bad(stem, reason, raw, self._source.arrival)
         return Tally(self._source.name, bad=True)
 
     def _to_bad(self, stem: str, reason: str, file: BinaryIO, arrival: Arrival | None) -> None:

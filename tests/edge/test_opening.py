@@ -8,6 +8,7 @@ import importlib
 import lzma
 import os
 import shutil
+import threading
 import tracemalloc
 
 import pytest
@@ -228,3 +229,17 @@ def test_a_refusal_leaves_no_open_file(data, stored):
         open_plain(path)
 
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.timeout(30)
+def test_a_named_pipe_is_read_and_one_nobody_writes_to_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("bsmtp_batch.edge.opening._PIPE_SECONDS", 0.1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(Usage, match="nobody writes to it"):
+        open_plain(str(pipe))
+
+    writer = threading.Thread(target=pipe.write_bytes, args=(gzip.compress(PLAIN),))
+    writer.start()
+    assert plain_of(str(pipe)) == (PLAIN, "gzip")
+    writer.join()

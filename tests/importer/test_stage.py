@@ -698,6 +698,44 @@ def test_a_directory_is_every_batch_in_it(spool, tmp_path):
     assert [b"number 2" in one.content for one in sink.taken] == [True, False]
 
 
+@pytest.mark.timeout(30)
+def test_what_is_no_file_in_a_directory_is_named_and_left(spool, tmp_path):
+    """A named pipe on a medium would be waited for until somebody pulls the plug."""
+    medium = tmp_path / "medium"
+    medium.mkdir()
+    (medium / "a.bsmtp").write_bytes(batch(letters(1)))
+    os.mkfifo(medium / "b.bsmtp")
+    (medium / "c.bsmtp").symlink_to("/etc/passwd")
+    (medium / "d.bsmtp").mkdir()
+    with Sink() as sink:
+        result = run(spool, sink.url, medium)
+
+    assert (result.code, len(sink.taken)) == (0, 1)
+    assert all(result.said(f"/{name}.bsmtp is not a regular file; it is left alone") for name in "bcd")
+    assert not (spool / "in" / "local" / "bad").exists()
+
+
+def test_a_damaged_file_on_standard_input_is_kept(spool, x):
+    """Nobody else has it: what a pipe brought cannot be read a second time."""
+    damaged = [gzip.compress(octets)[:-6] for octets in (x.read_bytes(), batch(letters(9)))]
+    kept = os.dup(0)
+    try:
+        for octets in damaged:
+            read, write = os.pipe()
+            os.write(write, octets)
+            os.close(write)
+            os.dup2(read, 0)
+            os.close(read)
+            assert run(spool, "smtp://127.0.0.1:1", "-").code == 65
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+    bad = origin(spool, "bad", "local")
+    assert sorted(one.read_bytes() for one in bad.glob("*.bsmtp")) == sorted(damaged)
+    assert all("ends too early" in one.read_text() for one in bad.glob("*.reason"))
+
+
 def test_a_file_with_its_manifest_beside_it_is_held_to_it(spool, x):
     Path(f"{x}.json").write_bytes(manifest(x.read_bytes(), letters(2)).to_bytes())
     with Sink() as sink:
@@ -741,7 +779,7 @@ def test_a_batch_in_the_spool_that_cannot_be_opened_is_for_later(spool, monkeypa
     def closed(name, **_):
         raise Usage(f"{name} cannot be opened: Permission denied", safe="", next="")
 
-    monkeypatch.setattr(stage, "open_plain", closed)
+    monkeypatch.setattr(stage, "open_raw", closed)
     with Sink() as sink:
         result = run(spool, sink.url)
 
