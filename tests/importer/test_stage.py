@@ -14,6 +14,7 @@ from support.sink import DROP, Data, EndOfData, MailFrom, RcptTo, Sink
 
 from bsmtp_batch.batch.events import Severity
 from bsmtp_batch.batch.file import BatchFile
+from bsmtp_batch.edge.user import user_name
 from bsmtp_batch.errors import Setting, Usage
 from bsmtp_batch.importer import address, aside, engine, inbox, stage, targets
 from bsmtp_batch.importer.one import Options
@@ -769,7 +770,7 @@ def test_a_file_that_is_not_there_is_a_usage_error_before_anything_is_sent(spool
 
 def test_a_file_that_vanishes_or_may_not_be_read_is_told(spool, x, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)
-    with pytest.raises(Usage, match="may not be read"):
+    with pytest.raises(Usage, match=f"may not be read by {user_name()}"):
         run(spool, "smtp://127.0.0.1:1", x)
 
 
