@@ -18,6 +18,7 @@ from typing import Self
 
 from bsmtp_batch.batch.manifest import MAX_BYTES
 from bsmtp_batch.courier.contract import Courier, Cut, Moved, Refusal, Sent
+from bsmtp_batch.edge.user import user_name
 from bsmtp_batch.errors import Bad, Later, Problem
 from bsmtp_batch.handover.parcel import RECEIPT_CAP, Parcel, Receipt, parcel
 from bsmtp_batch.spool import names
@@ -102,7 +103,7 @@ class Directory(Courier):
             with self.root.below(route) as folder:
                 return list(_offers(folder, route, place))
         except OSError as error:
-            return [Refusal(place, f"cannot be read: {error.strerror}", 75)]
+            return [Refusal(place, f"cannot be read: {error.strerror}. Next: {_remedy(error)}", 75)]
 
     def fetch(self, parcel: Parcel, into: str, moved: Moved) -> None:
         write_part(into, self._octets(parcel, moved))
@@ -146,8 +147,14 @@ class _Guard:
             raise Later(
                 f"{self._place}: {error.strerror or error}",
                 safe="What was not acknowledged stays where it is",
-                next="look at the medium (is it full, read-only, or gone?), then run the command again",
+                next=f"{_remedy(error)}, then run the command again",
             ) from error
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"let {user_name()} read and write there (mount it for that user, or chown -R)"
+    return "look at the medium (is it full, read-only, or gone?)"
 
 
 def _offers(folder: Folder, route: str, place: str) -> Iterator[Parcel | Refusal]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from bsmtp_batch.courier import directory
 from bsmtp_batch.courier.contact import pull, push
 from bsmtp_batch.courier.contract import Cut
 from bsmtp_batch.courier.directory import Directory
+from bsmtp_batch.edge.user import user_name
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.seal import Caps, seal_route
 from bsmtp_batch.spool import medium
@@ -327,6 +329,21 @@ def test_a_gap_in_the_numbers_is_told_and_stops_nothing(link):
 def test_nothing_on_the_medium_is_nothing_to_do(link):
     assert link.pull(link.site) == []
     assert link.push(link.hub) == []
+
+
+def test_a_medium_of_another_user_is_named_with_the_user_who_needs_it(link, monkeypatch):
+    sealed(link.out, 1)
+    link.push(link.hub)
+
+    def refused(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(medium.Folder, "below", refused)
+    advice = f"let {user_name()} read and write there"
+
+    for events in (link.pull(link.site), link.push(link.hub)):
+        assert 75 in codes(events)
+        assert any(advice in str(event) for event in events), events
 
 
 def test_a_batch_that_does_not_fit_leaves_the_room_on_the_medium_to_the_receipts(link, monkeypatch):
