@@ -19,6 +19,7 @@ _Octets = bytes
 _NAME = re.compile(r"[a-z0-9][A-Za-z0-9.-]*\.bsmtp")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_UTC = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 _CREATED = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
 
 
@@ -67,7 +68,8 @@ class Manifest:
         if self.dialect not in DIALECTS:
             raise ManifestError("dialect in the manifest is neither esmtp nor classic")
         begins, ends = f"{self.route}.{self.sequence:08d}.", f".{self.origin}.bsmtp"
-        if not (self.name.startswith(begins) and self.name.endswith(ends)):
+        # With anything but the time between them, a name of one route and node would pass for one of another's.
+        if not _UTC.fullmatch(self.name.removeprefix(begins).removesuffix(ends)):
             raise ManifestError("name in the manifest does not agree with its route, sequence and origin")
 
     def to_bytes(self) -> _Octets:

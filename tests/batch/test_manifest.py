@@ -100,6 +100,21 @@ def test_what_is_no_manifest_is_refused(data):
         Manifest.from_bytes(data)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"origin": "example"},
+        {"name": "b.example.00000007.00000009.20261122T053300Z.hub.example.bsmtp"},
+        {"name": "b.example.00000007.20261122T053300Z.x.hub.example.bsmtp"},
+    ],
+    ids=str,
+)
+def test_a_name_does_not_speak_for_another_route_or_node(change):
+    """The file name says whose it is to people and to the medium, the manifest to the spool: one and the same."""
+    with pytest.raises(ManifestError, match="does not agree"):
+        dataclasses.replace(GOOD, **change)
+
+
 def test_a_later_format_is_named():
     with pytest.raises(ManifestError, match="format 2; this version reads format 1"):
         Manifest.from_bytes(GOOD.to_bytes().replace(b'"format":1', b'"format":2'))
