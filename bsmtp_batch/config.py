@@ -131,7 +131,10 @@ class Route(_Section):
         default=50_000_000, gt=0, description="... or this much waits; also the largest batch made."
     )
     seal_count: int = Field(
-        default=10_000, gt=0, description="... or this many messages wait; also the most in one batch."
+        default=10_000,
+        gt=0,
+        le=100_000,  # what import takes at most
+        description="... or this many messages wait; also the most in one batch.",
     )
     keep: Seconds = Field(default=14 * 86400, description="How long an acknowledged batch stays in kept/.")
     dialect: Literal["esmtp", "classic"] = Field(

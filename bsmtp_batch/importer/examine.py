@@ -15,6 +15,12 @@ from bsmtp_batch.batch.manifest import Manifest
 MAX_REFUSED = 10_000
 """Refused messages of one file, after which the file as a whole is taken for something else."""
 
+MAX_MESSAGES = 100_000
+"""Messages of one file; more are refused as a whole. An import holds the envelopes of a batch in memory, and a few
+megabytes of compressed data can be a hundred million empty messages. ``seal_count`` may not be larger."""
+MAX_RECIPIENTS = 2_000_000
+"""Recipients of all messages of one file, likewise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -50,8 +56,13 @@ def examine(batch: BatchFile, manifest: Manifest | None) -> Examined:
     """Read ``batch`` from end to end. Raises ``OSError`` when it cannot be read."""
     found = Examined(batch, manifest)
     behind = 0  # where the last message ended, complete or refused
+    recipients = 0
     for event in batch.scan(Severity.STRICT if manifest else Severity.TOLERANT):
         if isinstance(event, Message):
+            recipients += len(event.rcpts)
+            if len(found.messages) >= MAX_MESSAGES or recipients > MAX_RECIPIENTS:
+                found.bad = found.bad or _too_many(event)
+                continue
             found.messages.append(event)
             behind = event.offset + event.wire_size
         elif event.scope == "file" or len(found.refused) >= MAX_REFUSED:
@@ -63,3 +74,10 @@ def examine(batch: BatchFile, manifest: Manifest | None) -> Examined:
         summary = batch.summary
         found.bad = manifest.matches(batch.size, batch.sha256, summary.messages, summary.recipients) or ""
     return found
+
+
+def _too_many(message: Message) -> str:
+    return (
+        f"message {message.number}, line {message.line}: a file of more than {MAX_MESSAGES} messages, or"
+        f" {MAX_RECIPIENTS} recipients, is not imported in one piece"
+    )

@@ -16,7 +16,7 @@ from bsmtp_batch.batch.events import Severity
 from bsmtp_batch.batch.file import BatchFile
 from bsmtp_batch.edge.user import user_name
 from bsmtp_batch.errors import Setting, Usage
-from bsmtp_batch.importer import address, aside, engine, inbox, stage, targets
+from bsmtp_batch.importer import address, aside, engine, examine, inbox, stage, targets
 from bsmtp_batch.importer.one import Options
 from bsmtp_batch.importer.policy import Policy
 from bsmtp_batch.wire.events import Reply
@@ -607,6 +607,21 @@ def test_refused_messages_in_a_row_are_each_set_aside_without_the_others(spool, 
         assert [n for n in range(1, 5) if b"this is number %d" % n in one.read_bytes()] == [number]
     assert b"MAIL FROM" in kept[2].read_bytes() and kept[2].read_bytes().endswith(b"\r\n.\r\n")
     assert sum(one.stat().st_size for one in kept) < len(bad)
+
+
+def test_a_file_of_too_many_messages_is_kept_and_not_held_in_memory(spool, tmp_path, monkeypatch):
+    """A few megabytes of compressed data can be a hundred million empty messages."""
+    monkeypatch.setattr(examine, "MAX_MESSAGES", 3)
+    path = tmp_path / "x.bsmtp"
+    path.write_bytes(batch(letters(3)))
+    with Sink() as sink:
+        assert run(spool, sink.url, path).code == 0
+        path.write_bytes(batch(letters(4)))
+        result = run(spool, sink.url, path)
+
+    assert (result.code, len(sink.taken)) == (65, 3)
+    assert result.said("message 4, line ") and result.said("a file of more than 3 messages")
+    assert [one.read_bytes() for one in origin(spool, "bad", "local").glob("*.bsmtp")] == [batch(letters(4))]
 
 
 # -- the spool --------------------------------------------------------------------------------------------------------
