@@ -254,7 +254,9 @@ class BatchImport:
             owed = notices(self._examined.messages, self._journal.fates)
             engine.run(NoticeDelivery(context, notice) for notice in owed)
         if engine.stopped != before:
-            self._trouble(engine.stopped)
+            self._trouble(
+                f"{engine.stopped}. What it did not take stays here. Next: see to it, then run the import again"
+            )
 
     def _complete(self) -> bool:
         numbers = [message.number for message in self._examined.messages]

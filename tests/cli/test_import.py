@@ -65,10 +65,13 @@ def test_people_get_one_line_per_problem(tmp_path, spool, capsys):
     assert "1 quarantined" in said.out
 
 
-def test_what_is_left_ends_with_75(x, spool):
+def test_what_is_left_ends_with_75(x, spool, capsys):
     with Sink(lambda asked: Reply(451, b"", b"later") if isinstance(asked.request, MailFrom) else None) as sink:
         assert import_(x, "--to", sink.url, spool=spool) == 75
     assert import_(x, "--to", "smtp://127.0.0.1:1", spool=spool) == 75
+    said = capsys.readouterr().err
+    assert "smtp://127.0.0.1:1 cannot be reached" in said
+    assert "What it did not take stays here. Next: see to it, then run the import again" in said
 
 
 def test_what_is_left_and_set_aside_ends_with_75(tmp_path, spool):
