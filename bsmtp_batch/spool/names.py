@@ -177,7 +177,9 @@ class Limits:
 
     def _set(self, name: str, value: str) -> None:
         if name in ("max_size", "min_free", "min_inodes", "deadline"):
-            good = value.isascii() and value.isdecimal() and len(value) < 19 and (name, value) != ("deadline", "0")
+            good = value.isascii() and value.isdecimal() and len(value) < 19
+            if name == "deadline":
+                good = good and 0 < int(value) < 1 << 31  # what alarm(2) takes
             if good:
                 setattr(self, name, int(value))
         elif name == "null_sender":

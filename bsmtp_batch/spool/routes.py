@@ -16,6 +16,9 @@ MOUNTS = "/proc/self/mounts"
 UNSAFE = {"nfs", "nfs4", "cifs", "smb3", "tmpfs", "ramfs", "overlay", "9p", "fuse.sshfs"}
 """File systems on which a rename, an fsync or a flock does not promise what the spool needs, or nothing survives a
 reboot."""
+MAX_NAME = 128
+"""Octets of the name of a new route: with number, time, node and the suffixes of unfinished files it has to fit into
+the 255 of a file name, or mail would be accepted that could never be sealed."""
 DISK = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
 """What a disk answers that is full or broken; everything else is a matter of names and rights."""
 
@@ -69,9 +72,15 @@ def add(spool: str, name: str, limits: names.Limits, *, reserve_size: int) -> Ro
     """Make the route ``name`` in ``spool``, or mend one that was made half way, and write its ``limits``.
 
     ``new/`` is made last: ``deliver`` takes a route for real when it can publish there. Raises
-    :class:`~bsmtp_batch.errors.Setting` when the spool cannot be written.
+    :class:`~bsmtp_batch.errors.Setting` when the spool cannot be written, ``Usage`` for a name that cannot be used.
     """
     route = Route(spool, proper_name(name))
+    if len(route.name) > MAX_NAME:
+        raise Usage(
+            f"{route.name} is longer than the {MAX_NAME} octets that leave room for number, time and node",
+            safe="Nothing was changed",
+            next="choose a shorter name for the route",
+        )
     make_spool(spool)
     try:
         for directory in sorted(names.OUT_DIRECTORIES, key=lambda d: d == names.NEW):

@@ -82,7 +82,9 @@ def test_adding_a_route_again_changes_its_limits_and_nothing_else(cli, spool, co
     assert b"max_size 7\n" in Path(route.at("limits")).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["..", "/etc", "a/b", "-rf", "a..b", "", "exa mple.org", "ü.example", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["..", "/etc", "a/b", "-rf", "a..b", "", "exa mple.org", "ü.example", "a\n", "a." * 64 + "a"]
+)
 def test_a_name_that_is_no_route_makes_nothing(cli, spool, name):
     assert run(["route", "add", "--spool", str(spool), "--", name]) == 64
     assert not spool.exists()

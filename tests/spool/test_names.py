@@ -175,7 +175,18 @@ def test_limits_take_comments_and_leave_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["max_size", "max_size -1", "max_size 1e9", "max_size ²", "deadline 0", "nul maybe", "dialect x", "speed 9"]
+    "line",
+    [
+        "max_size",
+        "max_size -1",
+        "max_size 1e9",
+        "max_size ²",
+        "deadline 0",
+        "deadline 2147483648",
+        "nul maybe",
+        "dialect x",
+        "speed 9",
+    ],
 )
 def test_a_wrong_limit_is_named(line: str) -> None:
     with pytest.raises(ValueError, match=f"limits: {line}"):
