@@ -249,7 +249,8 @@ def _fault(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         what = "there is no such setting" + _did_you_mean(error["loc"])
     else:
-        what = _PLAIN.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+        told = error["msg"].removeprefix("Value error, ").replace("Input should be", "write")
+        what = _PLAIN.get(error["type"], told)
     return f"{name}: {what}"
 
 

@@ -53,6 +53,7 @@ def test_faults_come_in_the_order_of_the_file_and_say_what_to_write(tmp_path):
     path = written(
         tmp_path,
         '[node]\npostmastr = "x"\nspool = "spool"\n[route."a.example"]\nseal_size = 0\nmin_inodes = "many"\n'
+        'dialect = "old"\n'
         '[peer.stick]\n[peer.other]\nurl = "/media/stick"\n'
         '[import]\nto = "127.0.0.1:25"\nlocal_domains = "a.example"\nkeep = -1\n',
     )
@@ -65,13 +66,14 @@ def test_faults_come_in_the_order_of_the_file_and_say_what_to_write(tmp_path):
         f'  {path}:3:1: node.spool: write the whole path: "/var/spool/bsmtp-batch"',
         f"  {path}:5:1: route.a.example.seal_size: write a number above 0",
         f"  {path}:6:1: route.a.example.min_inodes: write a whole number",
-        f"  {path}:7:1: peer.stick.url: this has to be set",
-        f'  {path}:9:1: peer.other.url: begin with the scheme: "dir:/media/stick" for a peer,'
+        f"  {path}:7:1: route.a.example.dialect: write 'esmtp' or 'classic'",
+        f"  {path}:8:1: peer.stick.url: this has to be set",
+        f'  {path}:10:1: peer.other.url: begin with the scheme: "dir:/media/stick" for a peer,'
         ' "smtp://127.0.0.1:25" for a target',
-        f'  {path}:11:1: import.to: begin with the scheme: "dir:/media/stick" for a peer,'
+        f'  {path}:12:1: import.to: begin with the scheme: "dir:/media/stick" for a peer,'
         ' "smtp://127.0.0.1:25" for a target',
-        f'  {path}:12:1: import.local_domains: write a list: ["one", "two"]',
-        f"  {path}:13:1: import.keep: write 0 or a number above it",
+        f'  {path}:13:1: import.local_domains: write a list: ["one", "two"]',
+        f"  {path}:14:1: import.keep: write 0 or a number above it",
     ]
 
 
