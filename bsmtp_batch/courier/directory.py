@@ -46,7 +46,7 @@ class Directory(Courier):
             raise Cut(
                 f"{self.path} cannot be opened: {error.strerror}",
                 safe="Nothing was moved",
-                next="mount the medium or make the directory, then run the command again",
+                next=f"{_remedy(error)}, then run the command again",
             ) from error
         return self
 
@@ -154,6 +154,8 @@ class _Guard:
 def _remedy(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"let {user_name()} read and write there (mount it for that user, or chown -R)"
+    if error.errno == errno.ENOENT:
+        return "mount the medium or make the directory"
     return "look at the medium (is it full, read-only, or gone?)"
 
 
