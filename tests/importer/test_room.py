@@ -18,7 +18,7 @@ def spool(tmp_path):
 
 
 def free(monkeypatch, octets):
-    monkeypatch.setattr(room.os, "statvfs", lambda path: SimpleNamespace(f_bavail=octets, f_frsize=1, f_blocks=1 << 40))
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=octets, f_frsize=1, f_blocks=1 << 40))
 
 
 def test_a_full_disk_gets_the_reserve_for_the_time_of_the_import(spool, monkeypatch):
