@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,16 +125,18 @@ def _faults(batch: BatchFile, severity: Any) -> list[Fault]:
 
 def _manifest(report: Report) -> Manifest | None:
     """The manifest beside the file, under its own name or under that without the suffix of a compression."""
-    from bsmtp_batch.batch.manifest import MAX_BYTES, Manifest, ManifestError
+    from bsmtp_batch.batch.manifest import MAX_BYTES, Manifest
     from bsmtp_batch.errors import Usage
+    from bsmtp_batch.spool.listing import read_small
 
     plain = next((report.file.removesuffix(s) for s in (".gz", ".xz", ".zst", ".Z") if report.file.endswith(s)), None)
     for name in (report.file, plain):
         if name in (None, "-"):
             continue
         try:
-            with open(f"{name}.json", "rb") as file:
-                data = file.read(MAX_BYTES + 1)
+            data = read_small(os.path.realpath(f"{name}.json"), MAX_BYTES)  # a pipe of that name is not waited for
+            report.manifest = True
+            return Manifest.from_bytes(data)
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -142,10 +145,8 @@ def _manifest(report: Report) -> Manifest | None:
                 safe="Nothing was changed",
                 next="check who may read it",
             ) from error
-        report.manifest = True
-        try:
-            return Manifest.from_bytes(data)
-        except ManifestError as error:
+        except ValueError as error:
+            report.manifest = True
             report.faults.append({"reason": f"{name}.json: {error}"})
             report.code = 65
     return None

@@ -178,3 +178,12 @@ def test_a_name_that_no_terminal_should_see_is_escaped_for_programs_too(name, tm
     said = capsys.readouterr().out
     assert json.loads(said)["file"] == path
     assert said.rstrip("\n").isprintable()
+
+
+@pytest.mark.timeout(30)
+def test_a_manifest_that_is_a_pipe_is_not_waited_for(tmp_path, capsys):
+    (tmp_path / "x.bsmtp").write_bytes(write([simple(1)]))
+    os.mkfifo(tmp_path / "x.bsmtp.json")
+
+    assert run(["verify", str(tmp_path / "x.bsmtp")]) == 64
+    assert "not a regular file" in capsys.readouterr().err
