@@ -184,7 +184,9 @@ def _print(report: Report, as_json: bool) -> None:
 
 
 def _praise(report: Report) -> str:
+    from bsmtp_batch.cli.words import count
+
     whole = "whole" if report.dialect == "strict" else "whole, in the dialect of another program; it can be imported"
-    counts = f"{report.messages} messages to {report.recipients} recipients, {report.bytes} bytes"
+    counts = f"{count(report.messages, 'message')} to {count(report.recipients, 'recipient')}, {report.bytes} bytes"
     known = "its manifest agrees" if report.manifest else "no manifest: an added message would not be noticed"
     return f"{whole}; {counts}, sha256 {report.sha256}; {known}"

@@ -48,6 +48,11 @@ def verified(capsys, *arguments):
     return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+def test_one_is_one(stored, capsys):
+    assert run(["verify", stored(write([simple(1)]))]) == 0
+    assert "whole; 1 message to 1 recipient," in capsys.readouterr().out
+
+
 def test_a_batch_of_ours_with_its_manifest_is_praised(stored, capsys):
     path = stored(BATCH, GOOD.to_bytes())
 
