@@ -180,9 +180,10 @@ class Body:
             if piece.startswith(b".", at):
                 at += 1  # the added dot does not count
         length = self._open + (len(piece) if end < 0 else end - (self.newline == CRLF)) - at
-        line = self.line + piece.count(b"\n", 0, at)
-        if length > MAX_TEXT_LINE:
-            self.long_line = self.long_line or line
+        # Which line it is, is counted for the first long one only: for each, a text of them took ten times longer.
+        if length > MAX_TEXT_LINE and not self.long_line:
+            self.long_line = self.line + piece.count(b"\n", 0, at)
         if length > self._max_line:
+            line = self.line + piece.count(b"\n", 0, at)
             raise Refused(f"a line of text is longer than {self._max_line} octets", line=line, offset=self._open_at)
         self._open = length if end < 0 else 0

@@ -24,7 +24,7 @@ DEFAULT_CAP = 8 << 30
 """Octets of plain batch that are taken where no manifest says how many there are."""
 
 _CHUNK = 1 << 18
-_XZ_MEMORY = 256 << 20  # xz -9 takes 65 MiB to read; a larger dictionary is an attack on our memory
+_XZ_MEMORY = 80 << 20  # xz -9 takes 65 MiB to read; a larger dictionary is an attack on our memory
 _CHILD_SECONDS = 300.0
 _PIPE_SECONDS = 10.0
 

@@ -160,7 +160,7 @@ def test_what_is_not_taken_is_named_with_a_way_out(data, kind, stored):
 
 
 def test_a_window_that_would_fill_the_memory_is_refused(stored):
-    hungry = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 300 * MIB}]
+    hungry = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 100 * MIB}]
 
     with pytest.raises(Bad, match="is damaged"):
         open_plain(stored(lzma.compress(PLAIN, filters=hungry)))
