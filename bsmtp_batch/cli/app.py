@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bsmtp_batch.cli.common import complain
+from bsmtp_batch.cli.common import complain, printable
 from bsmtp_batch.cli.streams import patient
 from bsmtp_batch.errors import Problem
 
@@ -104,7 +104,7 @@ def _exit_code(error: BaseException) -> int:
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
     if isinstance(error, Problem):
-        complain(f"bsmtp-batch: {error}")
+        complain(printable(f"bsmtp-batch: {error}"))  # on one line, whatever a file is called
         return error.code
     if isinstance(error, _COMMAND_LINE_ERRORS):
         said = str(error.format_message())  # type: ignore[attr-defined]  # as above

@@ -136,6 +136,6 @@ def test_help_gives_exit_codes_and_an_example(capsys):
 
 
 def test_a_file_s_name_moves_no_terminal(tmp_path, capsys):
-    assert run(["show", str(tmp_path / "x\x1b[2J\x9b1m.bsmtp")]) == 64
+    assert run(["show", str(tmp_path / "x\x1b[2J\x9b1m\nbsmtp-batch: all is well.bsmtp")]) == 64
 
     assert capsys.readouterr().err.rstrip("\n").isprintable()
