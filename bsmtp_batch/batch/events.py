@@ -33,6 +33,10 @@ class Limits:
     """RCPT lines of one message; more refuse the message."""
     message_size: int | None = None
     """Content of one message (:attr:`Message.size`); more refuses the message. ``None``: any."""
+    messages: int | None = None
+    """Complete messages of the file; more refuse the file, and nothing behind is looked at. ``None``: any."""
+    all_recipients: int | None = None
+    """Recipients of all of them together, likewise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -297,6 +297,13 @@ class Reader:
         message = self._message(transaction, transaction.mail, body)
         self.summary.messages += 1
         self.summary.recipients += len(message.rcpts)
+        most, recipients = self._limits.messages, self._limits.all_recipients
+        if most is not None and self.summary.messages > most:
+            raise Refused(f"the file has more than {most} messages", line=message.line, offset=transaction.offset)
+        if recipients is not None and self.summary.recipients > recipients:
+            raise Refused(
+                f"the file has more than {recipients} recipients", line=message.line, offset=transaction.offset
+            )
         self._number += 1
         self._out.append(message)
 

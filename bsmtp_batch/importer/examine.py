@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bsmtp_batch.batch.events import Fault, Message, Severity
+from bsmtp_batch.batch.events import Fault, Limits, Message, Severity
 from bsmtp_batch.batch.file import BatchFile
 from bsmtp_batch.batch.manifest import Manifest
 
@@ -56,13 +56,9 @@ def examine(batch: BatchFile, manifest: Manifest | None) -> Examined:
     """Read ``batch`` from end to end. Raises ``OSError`` when it cannot be read."""
     found = Examined(batch, manifest)
     behind = 0  # where the last message ended, complete or refused
-    recipients = 0
-    for event in batch.scan(Severity.STRICT if manifest else Severity.TOLERANT):
+    limits = Limits(messages=MAX_MESSAGES, all_recipients=MAX_RECIPIENTS)
+    for event in batch.scan(Severity.STRICT if manifest else Severity.TOLERANT, limits):
         if isinstance(event, Message):
-            recipients += len(event.rcpts)
-            if len(found.messages) >= MAX_MESSAGES or recipients > MAX_RECIPIENTS:
-                found.bad = found.bad or _too_many(event)
-                continue
             found.messages.append(event)
             behind = event.offset + event.wire_size
         elif event.scope == "file" or len(found.refused) >= MAX_REFUSED:
@@ -74,10 +70,3 @@ def examine(batch: BatchFile, manifest: Manifest | None) -> Examined:
         summary = batch.summary
         found.bad = manifest.matches(batch.size, batch.sha256, summary.messages, summary.recipients) or ""
     return found
-
-
-def _too_many(message: Message) -> str:
-    return (
-        f"message {message.number}, line {message.line}: a file of more than {MAX_MESSAGES} messages, or"
-        f" {MAX_RECIPIENTS} recipients, is not imported in one piece"
-    )

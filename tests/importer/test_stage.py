@@ -620,7 +620,7 @@ def test_a_file_of_too_many_messages_is_kept_and_not_held_in_memory(spool, tmp_p
         result = run(spool, sink.url, path)
 
     assert (result.code, len(sink.taken)) == (65, 3)
-    assert result.said("message 4, line ") and result.said("a file of more than 3 messages")
+    assert result.said("message 4, line 23, byte ") and result.said("the file has more than 3 messages")
     assert [one.read_bytes() for one in origin(spool, "bad", "local").glob("*.bsmtp")] == [batch(letters(4))]
 
 
