@@ -5,6 +5,7 @@ Mail is sealed, moved and imported whether or not anybody can be told; that nobo
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ class Patient:
 def patient() -> Iterator[Patient]:
     """Put patient streams in the place of both; gives the one for standard output."""
     _occupy()
+    sys.stdin = sys.stdin or io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # it was closed: nothing to read
     before = sys.stdout, sys.stderr
     out, err = (Patient(stream or _nowhere()) for stream in cast("tuple[TextIO | None, TextIO | None]", before))
     sys.stdout, sys.stderr = cast("tuple[TextIO, TextIO]", (out, err))

@@ -78,3 +78,9 @@ def test_a_hand_in_that_cannot_start_and_has_no_output_is_for_later(tmp_path):
     for tail in (">&-", ">/dev/full", "| true; exit ${PIPESTATUS[0]}"):
         done = subprocess.run(["bash", "-c", f'{sys.executable} -c "{code}" {tail}'], capture_output=True, timeout=60)
         assert done.returncode == 75, done.stderr
+
+
+def test_a_receive_that_was_started_without_input_ends_like_one_that_heard_nothing(routes):
+    done = shell("<&-", "receive", "a.example", spool=routes[0].spool)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "READY 1\n", "")
