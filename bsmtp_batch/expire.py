@@ -131,7 +131,7 @@ def _unnamed(directory: str, party: str, now: float) -> Iterator[Overdue]:
 
 
 def _files(directory: str, *, hidden: bool = False) -> Iterator[Entry]:
-    for found in listing.entries(directory, hidden=hidden):
+    for found in listing.entries(directory, hidden=hidden, lenient=True):
         if isinstance(found, Entry) and not found.name.endswith(REASON):
             yield found
 

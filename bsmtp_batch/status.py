@@ -75,7 +75,7 @@ def route_status(route: Route) -> RouteStatus:
     """How things stand with ``route``. Never raises for what the spool holds."""
     found = RouteStatus(route.name, last_contact=route.last_contact())
     odd: list[Odd] = []
-    for waiting in route.waiting():
+    for waiting in route.waiting(lenient=True):
         if isinstance(waiting, Odd):
             odd.append(waiting)
         else:
@@ -92,7 +92,7 @@ def origin_status(inbox: Inbox) -> OriginStatus:
     """How things stand with ``inbox``. Never raises for what the spool holds."""
     found = OriginStatus(inbox.origin)
     for directory, heap in ((names.NEW, found.new), (names.WORK, found.work), (names.DONE, found.done)):
-        for entry in listing.entries(inbox.at(directory)):
+        for entry in listing.entries(inbox.at(directory), lenient=True):
             if isinstance(entry, Odd):
                 found.odd.append(Aside(entry.path, 0, entry.reason))
             elif not entry.name.endswith((MANIFEST, REASON)):
@@ -121,11 +121,11 @@ def reserve_size(spool: Spool) -> int:
 
 def _settled(route: Route) -> tuple[list[Standing], list[Odd]]:
     """Standings, and what is odd at every look."""
-    standings, odd = route.standings()
+    standings, odd = route.standings(lenient=True)
     for _ in range(TRIES - 1):
         if not odd:
             break
-        standings, again = route.standings()
+        standings, again = route.standings(lenient=True)
         odd = [o for o in again if o in odd]
     return standings, odd
 
@@ -155,7 +155,7 @@ def _messages(manifest: str) -> int:
 
 
 def _asides(directory: str) -> Iterator[Aside]:
-    found: Iterable[Entry | Odd] = sorted(listing.entries(directory), key=lambda e: e.path)
+    found: Iterable[Entry | Odd] = sorted(listing.entries(directory, lenient=True), key=lambda e: e.path)
     for entry in found:
         if isinstance(entry, Odd):
             yield Aside(entry.path, 0, entry.reason)

@@ -68,8 +68,9 @@ def settings(config: str | None, spool: str | None) -> Settings:
 def need_spool(directory: str) -> None:
     """Raise ``errors.Setting`` where there is no spool: a misspelt name must not look like a spool without mail."""
     from bsmtp_batch.errors import Setting
+    from bsmtp_batch.spool.listing import is_directory
 
-    if not os.path.isdir(directory):
+    if not is_directory(directory):
         raise Setting(
             f"there is no spool at {directory}",
             safe="Nothing was changed",

@@ -56,7 +56,12 @@ def _recover_seal(route: Route) -> None:
 
 def ready(route: Route) -> Iterator[Parcel | Hindrance]:
     """The batches of ``route`` that may be taken: lists done, manifest and batch in ``ready/``."""
-    for standing in route.sealed():
+    try:
+        sealed = route.sealed()
+    except OSError as error:
+        yield Hindrance(route.name, f"{error.filename or route.path} cannot be read: {error.strerror}", 75)
+        return
+    for standing in sealed:
         try:
             raw = listing.read_small(route.at(names.READY, standing.name + MANIFEST), MAX_BYTES)
             yield parcel(standing.name, raw)

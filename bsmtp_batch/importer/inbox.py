@@ -82,7 +82,7 @@ def _waiting(spool: str, origin: str, directory: str) -> Iterator[Arrival | Odd]
     path = "/".join((spool, names.IN, origin, directory))
     if not os.path.isdir(path):
         return
-    for found in sorted(listing.entries(path), key=lambda one: one.path):
+    for found in sorted(listing.entries(path, lenient=True), key=lambda one: one.path):
         if isinstance(found, Odd):
             yield found
         elif found.name.endswith(SUFFIXES):

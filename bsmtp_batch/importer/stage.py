@@ -99,7 +99,7 @@ def named(files: Iterable[str], watcher: Watcher) -> Iterator[Source]:
 
 def _inside(directory: str, watcher: Watcher) -> Iterator[Source]:
     """The batches in a directory, which may be anybody's: links are not followed and pipes not waited for."""
-    for found in sorted(listing.entries(directory), key=lambda one: one.path):
+    for found in sorted(listing.entries(directory, lenient=True), key=lambda one: one.path):
         if isinstance(found, Odd) and found.path == directory:
             raise Usage(f"{directory!r} {found.reason}", safe="Nothing was sent", next="check who may read it")
         if not found.path.endswith(inbox.SUFFIXES):

@@ -1,4 +1,4 @@
-"""Reading directories of the spool: every entry is good or odd, and nothing is raised half way.
+"""Reading directories of the spool: every entry is good or odd.
 
 Entries may vanish while they are looked at (another stage moved them on): those are passed over. Names that begin
 with a
@@ -32,34 +32,48 @@ class Odd:
     reason: str
 
 
-def entries(directory: str, *, hidden: bool = False) -> Iterator[Entry | Odd]:
+def entries(directory: str, *, hidden: bool = False, lenient: bool = False) -> Iterator[Entry | Odd]:
     """What is in ``directory``, in no order; with ``hidden`` also names that begin with a dot.
 
-    A directory that is missing or cannot be read is one :class:`Odd`.
+    Raises ``OSError`` when the directory or something in it cannot be looked at: whoever decides about mail must not
+    take what cannot be read for what is not there. ``lenient`` is for those who only show, or take what they see: then
+    each of these is an :class:`Odd`.
     """
     try:
         names = os.listdir(directory)
     except OSError as error:
+        if not lenient:
+            raise
         yield Odd(directory, f"cannot be read: {error.strerror}")
         return
     for name in names:
         if hidden or not name.startswith("."):
-            found = entry(f"{directory}/{name}")
+            found = entry(f"{directory}/{name}", lenient=lenient)
             if found is not None:
                 yield found
 
 
-def entry(path: str) -> Entry | Odd | None:
-    """The file ``path`` itself (a link is not followed); None when it is not there."""
+def entry(path: str, *, lenient: bool = True) -> Entry | Odd | None:
+    """The file ``path`` itself (a link is not followed); None when it is not there. ``lenient`` as above."""
     try:
         found = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
         return None
     except OSError as error:
+        if not lenient:
+            raise
         return Odd(path, f"cannot be looked at: {error.strerror}")
     if not stat.S_ISREG(found.st_mode):
         return Odd(path, "is not a regular file")
     return Entry(os.path.basename(path), path, found.st_size, found.st_mtime, found.st_ctime)
+
+
+def is_directory(path: str) -> bool:
+    """Whether there is a directory ``path``. Raises ``OSError`` when that cannot be told."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def open_regular(path: str) -> int:

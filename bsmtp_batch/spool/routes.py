@@ -172,4 +172,7 @@ def proper_name(name: str) -> str:
 
 
 def _files(directory: str) -> list[Entry]:
-    return [e for e in listing.entries(directory) if isinstance(e, Entry)]
+    try:
+        return [e for e in listing.entries(directory) if isinstance(e, Entry)]
+    except FileNotFoundError:
+        return []  # a route that was made half way

@@ -79,9 +79,9 @@ class Route:
         """Keep every hand-in from publishing; for the few milliseconds of swapping members for markers."""
         return locks.waited_for(self.at(names.INDEX_LOCK))
 
-    def waiting(self) -> Iterator[Fragment | Odd]:
-        """The fragments in ``new/``, in no order."""
-        for found in listing.entries(self.at(names.NEW)):
+    def waiting(self, *, lenient: bool = False) -> Iterator[Fragment | Odd]:
+        """The fragments in ``new/``, in no order. Raises ``OSError`` unless ``lenient`` (see :mod:`listing`)."""
+        for found in listing.entries(self.at(names.NEW), lenient=lenient):
             parsed = names.parse_fragment(found.name) if isinstance(found, Entry) else None
             if isinstance(found, Odd):
                 yield found
@@ -94,13 +94,16 @@ class Route:
         """Whether a fragment with this KEY is in a batch already."""
         return os.path.lexists(self.at(names.SEALED, key))
 
-    def standings(self) -> tuple[list[Standing], list[Odd]]:
-        """Every batch number of which something exists, lowest first, and files that belong to none."""
-        scan = _Scan(self)
+    def standings(self, *, lenient: bool = False) -> tuple[list[Standing], list[Odd]]:
+        """Every batch number of which something exists, lowest first, and files that belong to none.
+
+        Raises ``OSError`` unless ``lenient``: a batch that cannot be seen is not one that was never made.
+        """
+        scan = _Scan(self, lenient)
         return scan.standings(), scan.odd
 
     def sealed(self) -> list[Standing]:
-        """The batches a courier may take, lowest number first."""
+        """The batches a courier may take, lowest number first. Raises ``OSError``."""
         return [s for s in self.standings()[0] if s.row is not None and s.row.takeable]
 
     def list_path(self, sequence: int, *, done: bool) -> str:
@@ -132,7 +135,7 @@ class Route:
         ``seq`` moves on after the list is done, so a finished list with a number as high as ``seq`` knows better.
         """
         number, previous = self._seq()
-        done = [s for s, suffix in self._lists() if suffix == "done"]
+        done = [s for s, suffix in self.lists() if suffix == "done"]
         if done and max(done) >= number:
             number, previous = max(done) + 1, self.intent(max(done), done=True).manifest
         return number, previous
@@ -161,8 +164,9 @@ class Route:
                 next="write one line with a number higher than that of any batch of this route",
             ) from error
 
-    def _lists(self) -> Iterator[tuple[int, str]]:
-        for found in listing.entries(self.at(names.LISTS)):
+    def lists(self, *, lenient: bool = False) -> Iterator[tuple[int, str]]:
+        """Number and kind (``list`` or ``done``) of every seal list. Raises ``OSError`` unless ``lenient``."""
+        for found in listing.entries(self.at(names.LISTS), lenient=lenient):
             if isinstance(found, Entry):
                 number, _, suffix = found.name.partition(".")
                 if number.isascii() and number.isdecimal() and suffix in ("list", "done"):
@@ -187,13 +191,13 @@ class Spool:
     def route(self, name: str) -> Route:
         """The route ``name`` as a user wrote it (case and brackets do not matter).
 
-        Raises :class:`~bsmtp_batch.errors.Usage` when there is none.
+        Raises :class:`~bsmtp_batch.errors.Usage` when there is none, and ``OSError`` when that cannot be told.
         """
         try:
             proper = names.route_name(name.encode())
         except ValueError as error:
             raise Usage(f"{name!r} is no route: {error}", safe="Nothing was changed", next="mend the name") from error
-        if not os.path.isdir(f"{self.path}/{names.OUT}/{proper}"):
+        if not listing.is_directory(f"{self.path}/{names.OUT}/{proper}"):
             raise Usage(
                 f"there is no route {proper} in {self.path}",
                 safe="Nothing was changed",
@@ -209,9 +213,10 @@ class Spool:
 class _Scan:
     """One look at the directories that hold batches, turned into what exists of each number."""
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, lenient: bool) -> None:
         self.route = route
         self.odd: list[Odd] = []
+        self._lenient = lenient
         self._present: dict[int, set[str]] = {}
         self._names: dict[int, set[str]] = {}
         self._read_lists()
@@ -236,12 +241,12 @@ class _Scan:
         return Standing(sequence, called[0] if called else "", present, row)
 
     def _read_lists(self) -> None:
-        for sequence, suffix in self.route._lists():
+        for sequence, suffix in self.route.lists(lenient=self._lenient):
             self._present.setdefault(sequence, set()).add(table.LIST if suffix == "list" else table.DONE)
 
     def _read(self, directory: str, batch: str, manifest: str) -> None:
         known_elsewhere = directory in (names.TMP, names.DEAD)  # hand-ins and fragments that were set aside
-        for found in listing.entries(self.route.at(directory)):
+        for found in listing.entries(self.route.at(directory), lenient=self._lenient):
             name = found.name if isinstance(found, Entry) else ""
             parsed = names.parse_batch_name(name.removesuffix(MANIFEST))
             if parsed is not None and parsed[0] == self.route.name:
