@@ -68,6 +68,15 @@ def entry(path: str, *, lenient: bool = True) -> Entry | Odd | None:
     return Entry(os.path.basename(path), path, found.st_size, found.st_mtime, found.st_ctime)
 
 
+def is_there(path: str) -> bool:
+    """Whether something has the name ``path`` (a link is not followed). Raises ``OSError`` when that cannot be told."""
+    try:
+        os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def is_directory(path: str) -> bool:
     """Whether there is a directory ``path``. Raises ``OSError`` when that cannot be told."""
     try:

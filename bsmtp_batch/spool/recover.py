@@ -172,7 +172,7 @@ def _put_aside(route: Route, intent: Intent) -> None:
     name = intent.replaces
     durable.write_file(route.at(names.DEAD, name + REASON), f"replaced by {intent.name}\n".encode())
     for file in (name, name + MANIFEST):
-        if os.path.lexists(route.at(names.READY, file)):
+        if listing.is_there(route.at(names.READY, file)):
             durable.rename_durably(route.at(names.READY, file), route.at(names.DEAD, file))
 
 

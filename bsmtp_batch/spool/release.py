@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from bsmtp_batch.errors import Bad
-from bsmtp_batch.spool import durable, names, recover
+from bsmtp_batch.spool import durable, listing, names, recover
 from bsmtp_batch.spool.store import MANIFEST, Route
 
 
@@ -21,7 +19,7 @@ def release(route: Route, name: str, sha256: str) -> bool:
     expected = sha256_of(route, name) if parsed is not None and parsed[0] == route.name else None
     if expected != sha256:
         raise _no_match(name, "was never made here" if expected is None else "has another sha256")
-    if not os.path.lexists(route.at(names.READY, name)):
+    if not listing.is_there(route.at(names.READY, name)):
         return False
     durable.rename_durably(route.at(names.READY, name), route.at(names.KEPT, name))
     recover.finish_release(route, name)

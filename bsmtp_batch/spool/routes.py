@@ -12,6 +12,8 @@ from bsmtp_batch.spool import durable, listing, names, reserve
 from bsmtp_batch.spool.listing import Entry
 from bsmtp_batch.spool.store import Route
 
+_REMOVED = ".removed."
+"""What the directory of a removed route begins with until it is gone; no route can be called so."""
 MOUNTS = "/proc/self/mounts"
 UNSAFE = {"nfs", "nfs4", "cifs", "smb3", "tmpfs", "ramfs", "overlay", "9p", "fuse.sshfs"}
 """File systems on which a rename, an fsync or a flock does not promise what the spool needs, or nothing survives a
@@ -71,7 +73,8 @@ def make_spool(spool: str) -> None:
 def add(spool: str, name: str, limits: names.Limits, *, reserve_size: int) -> Route:
     """Make the route ``name`` in ``spool``, or mend one that was made half way, and write its ``limits``.
 
-    ``new/`` is made last: ``deliver`` takes a route for real when it can publish there. Raises
+    ``new/`` is made last: ``deliver`` takes a route for real when it can publish there, and by then the limits are
+    those of the settings. Raises
     :class:`~bsmtp_batch.errors.Setting` when the spool cannot be written, ``Usage`` for a name that cannot be used.
     """
     route = Route(spool, proper_name(name))
@@ -83,11 +86,13 @@ def add(spool: str, name: str, limits: names.Limits, *, reserve_size: int) -> Ro
         )
     make_spool(spool)
     try:
-        for directory in sorted(names.OUT_DIRECTORIES, key=lambda d: d == names.NEW):
+        _sweep_removed(spool)
+        for directory in (d for d in names.OUT_DIRECTORIES if d != names.NEW):
             make_directories(route.at(directory), spool)
         durable.write_file(route.at(names.LIMITS), limits.to_bytes())
         for lock in (names.INDEX_LOCK, names.SEAL_LOCK, names.CONTACT_LOCK):
             _make_lock(route.at(lock))
+        make_directories(route.at(names.NEW), spool)
         durable.fsync_dir(route.path)
         reserve.make(spool, reserve_size)
     except OSError as error:
@@ -116,10 +121,18 @@ def remove(route: Route) -> None:
     """
     with route.sealing(), route.contact(), route.index():
         refuse_while_holding(route)
-        gone = f"{os.path.dirname(route.path)}/.removed.{route.name}.{durable.unique()}"
-        durable.rename_durably(route.path, gone)
-    shutil.rmtree(gone)
-    durable.fsync_dir(os.path.dirname(gone))
+        durable.rename_durably(route.path, f"{os.path.dirname(route.path)}/{_REMOVED}{route.name}.{durable.unique()}")
+    _sweep_removed(route.spool)
+
+
+def _sweep_removed(spool: str) -> None:
+    """Clear away removed routes, also those of a removal that was stopped half way: they held no mail any more."""
+    out = f"{spool}/{names.OUT}"
+    left = [name for name in os.listdir(out) if name.startswith(_REMOVED)] if listing.is_directory(out) else []
+    for name in left:
+        shutil.rmtree(f"{out}/{name}", ignore_errors=True)  # another removal may be at the same work
+    if left:
+        durable.fsync_dir(out)
 
 
 def refuse_while_holding(route: Route) -> None:

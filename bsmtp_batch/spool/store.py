@@ -91,8 +91,8 @@ class Route:
                 yield Fragment(found.name, found.path, *parsed, found.size, found.modified)
 
     def remembers(self, key: str) -> bool:
-        """Whether a fragment with this KEY is in a batch already."""
-        return os.path.lexists(self.at(names.SEALED, key))
+        """Whether a fragment with this KEY is in a batch already. Raises ``OSError`` when that cannot be told."""
+        return listing.is_there(self.at(names.SEALED, key))
 
     def standings(self, *, lenient: bool = False) -> tuple[list[Standing], list[Odd]]:
         """Every batch number of which something exists, lowest first, and files that belong to none.
