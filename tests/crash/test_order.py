@@ -81,3 +81,10 @@ def test_what_a_killed_process_left_is_not_durable_for_the_next() -> None:
         "patient": [],
         "blind": [],
     }
+
+
+def test_a_message_that_arrives_before_the_ledger_says_so_durably() -> None:
+    note = ("pwrite64", '3</tmp/h/site/ledger.db-wal>, "x", 1, 0) = 1')
+    deliver = ("rename", '"/tmp/h/mail/tmp/m", "/tmp/h/mail/new/m") = 0')
+    assert "ledger.db-wal is not durable" in found(note, deliver)
+    assert found(note, ("fdatasync", "3</tmp/h/site/ledger.db-wal>) = 0"), deliver) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +22,9 @@ KILLED = -9
 class Case:
     """One command in one state.
 
-    ``accepted`` are the messages the MTA was told yes for before; ``handed`` is the one this command hands in, so the
-    MTA repeats it until it is told yes. ``follow`` names what may come next after a crash. ``outcome`` puts into words
-    what a crash left, for the summary.
-    """
+    ``accepted`` are the messages the MTA was told yes for before; ``handed`` is the one this command hands in, so
+    the MTA repeats it until it is told yes. ``follow`` names what may come next after a crash. ``outcome`` puts
+    into words what a crash left, for the summary. """
 
     name: str
     build: Build
@@ -85,6 +85,31 @@ def after(build: Build, *steps: Callable[[Nodes], Step]) -> Build:
     return more
 
 
+def stopped(build: Build, step: Callable[[Nodes], Step], before: Callable[[Call], bool]) -> Build:
+    """A state that a command left which was killed on entry of the first call that ``before`` recognises."""
+
+    def half_way(nodes: Nodes) -> None:
+        log = nodes.warm.scratch / "half.log"
+        build(nodes)
+        nodes.warm.traced(step(nodes), strace.options(log))
+        there = next(call for call in strace.parse(log) if before(call))
+        build(nodes)
+        ended = nodes.warm.traced(step(nodes), strace.options(log, strace.kill_at(there.name, there.ordinal)))
+        assert ended.code == KILLED, str(ended)
+
+    return half_way
+
+
+def publishes(pattern: str) -> Callable[[Call], bool]:
+    """Recognises the rename that gives a file a name like the regular expression ``pattern``."""
+    return lambda call: call.name.startswith("rename") and re.search(f'{pattern}"\\) *= 0', call.text) is not None
+
+
+def removes(pattern: str) -> Callable[[Call], bool]:
+    """Recognises the removal of a file with a name like the regular expression ``pattern``."""
+    return lambda call: call.name.startswith("unlink") and re.search(pattern, call.text) is not None
+
+
 ONE, TWO, THREE, FOUR = MESSAGES
 TWO_BATCHES = sealed((ONE, TWO), (THREE,))
 PUSHED = after(TWO_BATCHES, Nodes.push)
@@ -136,6 +161,25 @@ STAGES = [
         (ONE, TWO),
         AGAIN,
         count("hub/out/*/ready/*.bsmtp", "batch in ready/", "none"),
+    ),
+    Case(
+        "seal, undoing an unfinished one",
+        stopped(waiting(ONE, TWO), Nodes.seal, publishes(r"/ready/[^/]*\.bsmtp")),
+        Nodes.seal,
+        (ONE, TWO),
+        AGAIN,
+        count("hub/out/*/ready/*.bsmtp", "committed", "undone"),
+    ),
+    Case(
+        "seal, finishing a committed one",
+        stopped(waiting(ONE, TWO), Nodes.seal, removes(f"/out/{ROUTE}/new/")),
+        Nodes.seal,
+        (ONE, TWO),
+        {
+            "sealed again": lambda nodes: [],
+            "fetched first": lambda nodes: [nodes.push(), nodes.pull(), nodes.import_()],
+        },
+        count("hub/out/*/lists/*.done", "finished", "not finished"),
     ),
     Case(
         "push, two batches",
@@ -193,10 +237,15 @@ def _large(verb: str, build: Build, step: Callable[[Nodes], Step], outcome: Call
 CUT_CASES = [
     DELIVER[0],
     DELIVER[2],
-    _large("seal", waiting(LARGE), Nodes.seal, STAGES[0].outcome),
-    _large("push", sealed((LARGE,)), Nodes.push, STAGES[2].outcome),
-    _large("pull", after(sealed((LARGE,)), Nodes.push), Nodes.pull, STAGES[4].outcome),
-    _large("import", after(sealed((LARGE,)), Nodes.push, Nodes.pull), Nodes.import_, STAGES[5].outcome),
+    _large("seal", waiting(LARGE), Nodes.seal, CASES["seal, three messages"].outcome),
+    _large("push", sealed((LARGE,)), Nodes.push, CASES["push, two batches"].outcome),
+    _large("pull", after(sealed((LARGE,)), Nodes.push), Nodes.pull, CASES["pull, two batches"].outcome),
+    _large(
+        "import",
+        after(sealed((LARGE,)), Nodes.push, Nodes.pull),
+        Nodes.import_,
+        CASES["import, two batches, Maildir"].outcome,
+    ),
 ]
 """For writes that are cut: files of a stage other than the mail, the ledger for one, are all smaller than the cut."""
 

@@ -9,6 +9,7 @@ The rules, for paths below one directory:
 1. A file gets its final name only when its content is durable.
 2. Before anything is taken away or promised (:func:`_promise`), every name made so far is durable.
 3. Before a seal list is marked done, the removals it stands for are durable as well.
+4. Before a message or a finished batch gets its name at the target, what the ledger says about it is durable.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class _State:
     moves_are_safe: bool
     dirty: set[str] = field(default_factory=set)
     made: dict[str, set[str]] = field(default_factory=dict)
+    ledger: set[str] = field(default_factory=set)
     unseen: dict[str, set[str]] = field(default_factory=dict)
     removed: dict[str, set[str]] = field(default_factory=dict)
 
@@ -110,6 +112,8 @@ def _wrote(state: _State, call: Call) -> Iterator[str]:
     if path.startswith(state.home):
         if "/ledger.db" in path:
             yield from _promise(state, "an entry in the ledger", about="/mail/")
+            if not path.endswith("-shm"):  # an index of the log, made anew when it is missing
+                state.ledger.add(path)
         else:
             state.dirty.add(path)
     elif _OUT_FD.match(call.text) and "ACK" in call.text:
@@ -118,6 +122,7 @@ def _wrote(state: _State, call: Call) -> Iterator[str]:
 
 def _synced(state: _State, path: str) -> None:
     state.dirty.discard(path)
+    state.ledger.discard(path)
     state.made.pop(path, None)
     state.unseen.pop(path, None)
     state.removed.pop(path, None)
@@ -132,6 +137,8 @@ def _named(state: _State, call: Call, source: str, target: str) -> Iterator[str]
         gone = sorted(p for paths in state.removed.values() for p in paths if _carries_mail(p))
         if gone:
             yield f"{target}: these removals are not durable yet: {gone}"
+    if "/mail/new/" in target or "/done/" in target:
+        yield from (f"{target}: {path} is not durable yet" for path in sorted(state.ledger))
     if call.name.startswith("rename"):
         if _carries_mail(source):
             yield from _promise(state, f"the move of {source}")
