@@ -195,8 +195,7 @@ def load(config: str | None, *, spool: str | None = None) -> Settings:
     """Read the settings.
 
     ``config`` is the file the user named; None means the default file, where it exists. ``spool`` overrides
-    ``[node] spool``.
-    Raises :class:`~bsmtp_batch.errors.Setting` that lists every fault as ``file:line:column``.
+    ``[node] spool``. Raises :class:`~bsmtp_batch.errors.Setting` that lists every fault as ``file:line:column``.
     """
     path = config or (DEFAULT_FILE if os.path.exists(DEFAULT_FILE) else None)
     found = _validated(path, _read(path)) if path else Settings()

@@ -25,8 +25,7 @@ from bsmtp_batch.spool.store import MANIFEST, REASON, Route, Standing
 DAY = 86400
 REMEMBER = 7 * DAY
 """Seconds a KEY is remembered: an MTA tries for five days, and two days of grace. A hand-in that is repeated later
-than that
-would be a second copy."""
+than that would be a second copy."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Receive: the far end of a push or pull, speaking over two streams with one customer and about nobody else's mail.
 
 What it may give are the batches of the routes it was started with, and what it takes goes to the one origin it was
-started
-with; no name that comes over the line is looked for anywhere else. See :mod:`bsmtp_batch.handover.protocol`.
+started with; no name that comes over the line is looked for anywhere else. See
+:mod:`bsmtp_batch.handover.protocol`.
 """
 
 from __future__ import annotations

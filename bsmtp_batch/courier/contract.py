@@ -1,14 +1,12 @@
 """What a courier is. The docstrings are the contract; ``tests/courier/conformance.py`` holds every courier to it.
 
 A courier moves files and receipts for one contact with one far end. It decides nothing: what may be taken, what is
-stored
-and what is released is decided by :mod:`bsmtp_batch.courier.contact`, the same for all couriers.
+stored and what is released is decided by :mod:`bsmtp_batch.courier.contact`, the same for all couriers.
 
 Three rules hold for every method:
 
 * It may be called again with the same arguments, in this contact or a later one, also after a kill in the middle;
-what was
-  done already is then left as it is.
+  what was done already is then left as it is.
 * :class:`~bsmtp_batch.errors.Bad` concerns this one batch, and the contact goes on with the next.
   :class:`Cut` ends the contact. A plain :class:`~bsmtp_batch.errors.Later` concerns this batch, for now.
 * What the far side says (names, sizes, manifests, receipts) is checked before it is used, never joined to a path, and
@@ -45,8 +43,7 @@ class Refusal:
 @dataclass(frozen=True)
 class Sent:
     """What became of a batch that was sent: ``moved`` is false when the far side had it already; ``receipt`` is its
-    word
-    that the batch is safe there, None when that comes with a later contact."""
+    word that the batch is safe there, None when that comes with a later contact."""
 
     moved: bool
     receipt: Receipt | None
@@ -81,10 +78,9 @@ class Courier(ABC):
     def send(self, parcel: Parcel, path: str, moved: Moved) -> Sent:
         """Hand the batch in file ``path`` over, with its manifest.
 
-        Until the batch is whole and durable on the far side nothing there has its final name, and its manifest is there
-        first. Raises :class:`~bsmtp_batch.errors.Bad` when the far side has another batch of that name, which is left
-        alone,
-        and when ``path`` is not what its manifest says.
+        Until the batch is whole and durable on the far side nothing there has its final name, and its manifest is
+        there first. Raises :class:`~bsmtp_batch.errors.Bad` when the far side has another batch of that name, which
+        is left alone, and when ``path`` is not what its manifest says.
         """
 
     @abstractmethod
@@ -96,13 +92,11 @@ class Courier(ABC):
 
     @abstractmethod
     def fetch(self, parcel: Parcel, into: str, moved: Moved) -> None:
-        """Bring the offered batch into the file ``into``, which may hold the beginning of it from a contact that was
-        cut:
-        go on there or start anew.
+        """Bring the offered batch into the file ``into``, which may hold the beginning of it from a contact that
+        was cut: go on there or start anew.
 
         Returns when all octets are there, as many as the manifest says; durability and content are checked by the
-        caller.
-        Raises :class:`~bsmtp_batch.errors.Later` when they are not all there yet.
+        caller. Raises :class:`~bsmtp_batch.errors.Later` when they are not all there yet.
         """
 
     @abstractmethod

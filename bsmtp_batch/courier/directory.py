@@ -1,10 +1,9 @@
 """``dir:/path``: a memory stick, NFS, a synchronised folder.
 
 Each route is a folder ``path/ROUTE`` with ``NAME.bsmtp.json``, ``NAME.bsmtp`` and, from the taker,
-``NAME.bsmtp.ack``. The
-maker of a batch removes all three at its next contact after the receipt. A folder of this kind may hold half-copied
-files,
-and files of anybody: sizes and hashes decide, and what is not complete is left for later.
+``NAME.bsmtp.ack``. The maker of a batch removes all three at its next contact after the receipt. A folder of this
+kind may hold half-copied files, and files of anybody: sizes and hashes decide, and what is not complete is left for
+later.
 """
 
 from __future__ import annotations
@@ -219,8 +218,7 @@ def _manifest_there(folder: Folder, parcel: Parcel) -> bytes | None:
 
 def _is_there(folder: Folder, parcel: Parcel, modified: float) -> bool:
     """Whether our batch is there whole. With the size and the time we gave it, it is; otherwise its bytes decide,
-    because
-    a clock that is an hour off (FAT keeps local time) must not make every contact copy everything again."""
+    because a clock that is an hour off (FAT keeps local time) must not make every contact copy everything again."""
     found = folder.find(parcel.name)
     if found is None or found.st_size != parcel.size:
         return False

@@ -1,8 +1,7 @@
 """Write one batch file from fragments, checking each on the way, and read it back from the medium.
 
-A fragment is trusted for nothing but its name: DIGEST says what its octets must hash to, and the strict grammar says
-what
-they must be, each fragment on its own, so that none can lean on its neighbour.
+A fragment is trusted for nothing but its name: DIGEST says what its octets must hash to, and the strict grammar
+says what they must be, each fragment on its own, so that none can lean on its neighbour.
 """
 
 from __future__ import annotations

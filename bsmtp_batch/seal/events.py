@@ -8,8 +8,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Caps:
     """The most that goes into one batch: ``octets`` of fragments (a single larger message still gets a batch of its
-    own)
-    and ``messages``."""
+    own) and ``messages``."""
 
     octets: int = 50_000_000
     messages: int = 10_000

@@ -1,8 +1,7 @@
 """The sealer of one route: choose, build, check, list, commit, forget the members.
 
 Nothing but the spool carries state from one step to the next: a sealer that is stopped anywhere leaves a row of the
-table
-of states, and whoever comes next walks on from there (:mod:`bsmtp_batch.spool.recover`).
+table of states, and whoever comes next walks on from there (:mod:`bsmtp_batch.spool.recover`).
 """
 
 from __future__ import annotations
@@ -63,9 +62,8 @@ def seal_route(
 ) -> Iterator[Event]:
     """Seal what waits in ``route`` at this moment; yields what happens as it happens, and notes batches in ``ledger``.
 
-    Raises :class:`~bsmtp_batch.spool.locks.Busy` when another sealer is at work,
-    :class:`~bsmtp_batch.errors.Later` when the disk refuses (every message is in ``new/`` or in a batch, as before),
-    and
+    Raises :class:`~bsmtp_batch.spool.locks.Busy` when another sealer is at work, :class:`~bsmtp_batch.errors.Later`
+    when the disk refuses (every message is in ``new/`` or in a batch, as before), and
     :class:`~bsmtp_batch.errors.Setting` for a node name that cannot stand in a batch.
     """
     if not names.valid_node(node.encode()):

@@ -1,9 +1,8 @@
 """Can the wall clock be believed? Everything that expires by age depends on it.
 
-A clock that was ten days ahead for one minute would throw away what is to be kept for fourteen, and forget the KEYs by
-which a repeated hand-in is recognised. The kernel's own count of seconds since boot does not jump, so the two are
-compared
-with what they were at the last run.
+A clock that was ten days ahead for one minute would throw away what is to be kept for fourteen, and forget the KEYs
+by which a repeated hand-in is recognised. The kernel's own count of seconds since boot does not jump, so the two
+are compared with what they were at the last run.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Reading directories of the spool: every entry is good or odd.
 
 Entries may vanish while they are looked at (another stage moved them on): those are passed over. Names that begin
-with a
-dot are files still taking shape (:func:`bsmtp_batch.spool.durable.write_file`).
+with a dot are files still taking shape (:func:`bsmtp_batch.spool.durable.write_file`).
 """
 
 from __future__ import annotations

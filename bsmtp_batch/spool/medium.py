@@ -1,9 +1,8 @@
 """A directory that others write as well: a memory stick, NFS, a synchronised folder.
 
 Whoever else writes there may plant links, pipes and odd names. Everything goes through descriptors of directories
-that were
-opened without following a link, files are opened only as what they have to be, and nothing appears under its final name
-before it is whole and synced.
+that were opened without following a link, files are opened only as what they have to be, and nothing appears under
+its final name before it is whole and synced.
 """
 
 from __future__ import annotations

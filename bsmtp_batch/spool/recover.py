@@ -1,9 +1,8 @@
 """Walk every unfinished row of the table of states on to a row that is at rest.
 
 One function per recovery named in :mod:`bsmtp_batch.spool.table`. Each may be stopped anywhere and run again: it
-changes
-one file at a time, in an order in which every halfway state is itself a row. The stages use the same functions for the
-ordinary way forward, so that a crash exercises no code that a good day does not.
+changes one file at a time, in an order in which every halfway state is itself a row. The stages use the same
+functions for the ordinary way forward, so that a crash exercises no code that a good day does not.
 """
 
 from __future__ import annotations
@@ -18,16 +17,14 @@ from bsmtp_batch.spool.store import MANIFEST, REASON, Fragment, Route, Standing
 
 SLICE = 256
 """Members swapped for markers under one exclusive lock: hand-ins wait for a slice, not for the whole batch. Each
-member is
-unlinked under the same lock under which it was remembered, and that is all the proof needs."""
+member is unlinked under the same lock under which it was remembered, and that is all the proof needs."""
 
 
 def recover_seal(route: Route) -> list[str]:
     """Finish or undo what an earlier sealer of ``route`` left; the caller holds ``seal.lock``.
 
     Returns a sentence for each thing done. Raises ``OSError``, and :class:`~bsmtp_batch.errors.Setting` when a seal
-    list
-    stands where no row admits it: what is in ``new/`` might then be in a batch already.
+    list stands where no row admits it: what is in ``new/`` might then be in a batch already.
     """
     done = []
     standings, _ = route.standings()

@@ -74,8 +74,8 @@ def add(spool: str, name: str, limits: names.Limits, *, reserve_size: int) -> Ro
     """Make the route ``name`` in ``spool``, or mend one that was made half way, and write its ``limits``.
 
     ``new/`` is made last: ``deliver`` takes a route for real when it can publish there, and by then the limits are
-    those of the settings. Raises
-    :class:`~bsmtp_batch.errors.Setting` when the spool cannot be written, ``Usage`` for a name that cannot be used.
+    those of the settings. Raises :class:`~bsmtp_batch.errors.Setting` when the spool cannot be written, ``Usage``
+    for a name that cannot be used.
     """
     route = Route(spool, proper_name(name))
     if len(route.name) > MAX_NAME:

@@ -1,8 +1,7 @@
 """Which numbers of the batches of others have been seen, so that a gap or a replay is noticed.
 
 A node numbers its batches per route without gaps, so a number that never came is a loss until it comes. What is
-noticed is
-told and kept; it never stops anything. One text file per origin, a line per sending node and route:
+noticed is told and kept; it never stops anything. One text file per origin, a line per sending node and route:
 ``NODE ROUTE FIRST HIGHEST MISSING``, where MISSING is ``-`` or ranges such as ``3-5,9-9``.
 """
 
