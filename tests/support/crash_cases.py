@@ -24,7 +24,7 @@ class Case:
 
     ``accepted`` are the messages the MTA was told yes for before; ``handed`` is the one this command hands in, so
     the MTA repeats it until it is told yes. ``follow`` names what may come next after a crash. ``outcome`` puts
-    into words what a crash left, for the summary. """
+    into words what a crash left, for the summary."""
 
     name: str
     build: Build

@@ -42,7 +42,7 @@ def make_installation(prefix: Path, *, merged: bool = True) -> list[str]:
         (packages / DIRECTORY).mkdir(parents=True)
         (packages / DIRECTORY / f"{NAME}.py").write_text(merge(str(PACKAGE)), encoding="utf-8")
     else:
-        shutil.copytree(PACKAGE, packages / "bsmtp_batch", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PACKAGE, packages / "bsmtp_batch", ignore=shutil.ignore_patterns("__pycache__", "merged"))
     compileall.compile_dir(packages, quiet=1)
     stub = prefix / "bin" / "bsmtp-batch-deliver"
     shutil.copy(PACKAGE / "deliver" / "stub.py", stub)
