@@ -72,6 +72,7 @@ def test_a_child_that_does_not_read_is_a_timeout():
 def test_a_child_that_died_is_a_broken_pipe():
     with Child(python("pass")) as child:
         assert child.receive(20) == b""
+        child._process.wait(20)  # an ending process does not let go of its pipes at one moment
         with pytest.raises(BrokenPipeError):
             child.send(b"x", 20)
 
