@@ -1,14 +1,12 @@
-"""What the crash tests share, and the table of their points at the end of a run."""
+"""What the crash tests share. ``tests/conftest.py`` prints the table of their points at the end of a run."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import strace
@@ -61,26 +59,3 @@ def tally(record_property: Callable[[str, object], None]) -> Callable[[str, str]
         return made
 
     return make
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how many points there were, how many were hit, and what came of them."""
-    rows: dict[tuple[str, str], Counter[str]] = {}
-    outcomes: dict[tuple[str, str], Counter[str]] = {}
-    for report in (r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])):
-        for tally in (value for name, value in report.user_properties if name == "crash"):
-            at = (tally["stage"], tally["kind"])
-            rows.setdefault(at, Counter()).update({n: tally[n] for n in ("points", "hits", "wrong")})
-            outcomes.setdefault(at, Counter()).update(tally["outcomes"])
-    if not rows:
-        return
-    terminalreporter.section("crash matrix")
-    total: Counter[str] = Counter()
-    for at, numbers in sorted(rows.items()):
-        total.update(numbers)
-        said = ", ".join(f"{n} {what}" for what, n in outcomes[at].most_common())
-        terminalreporter.line(f"{at[0]:<34} {at[1]:<8} {numbers['hits']:>5}/{numbers['points']:<5} hit: {said}")
-    terminalreporter.line(
-        f"{total['points']} points, {total['hits']} faults injected, {total['wrong']} wrong "
-        "(lost, torn, doubled outside the named window, or a wrong exit status)"
-    )
