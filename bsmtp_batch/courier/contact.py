@@ -18,6 +18,7 @@ from bsmtp_batch.handover import outgoing
 from bsmtp_batch.handover.intake import Differs, Intake
 from bsmtp_batch.handover.outgoing import Hindrance
 from bsmtp_batch.handover.parcel import Parcel, Receipt
+from bsmtp_batch.handover.trust import Trust
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.spool import names
 from bsmtp_batch.spool.inbox import Inbox
@@ -50,6 +51,21 @@ class Event:
     octets: int = 0
     note: str = ""
     code: int = 0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a contact is bound by.
+
+    ``trust`` says which signatures are asked for. ``receipt`` is ``"ack"`` where only the far side's receipt releases
+    a batch, ``"copied"`` where the courier's own word that it has arrived is to be enough. ``max_octets`` bounds the
+    octets of all batches of one contact, ``until`` (seconds since 1970) its time; None: not at all.
+    """
+
+    trust: Trust = Trust()
+    receipt: str = "ack"
+    max_octets: int | None = None
+    until: float | None = None
 
 
 def _nobody(_: int) -> None:

@@ -6,13 +6,14 @@ import importlib
 import os
 
 from bsmtp_batch.courier.contract import Courier
+from bsmtp_batch.courier.options import DEFAULTS, Options
 from bsmtp_batch.errors import Usage
 
 SCHEMES = {"dir": ("bsmtp_batch.courier.directory", "Directory")}
 """Module and class of each scheme; the class is made from what follows the colon."""
 
 
-def courier_for(url: str) -> Courier:
+def courier_for(url: str, options: Options = DEFAULTS) -> Courier:
     """The courier of ``url``. Raises :class:`~bsmtp_batch.errors.Usage` for a scheme this version does not have, or a
     URL that is not complete."""
     scheme, colon, rest = url.partition(":")

@@ -12,15 +12,19 @@ from typing import BinaryIO, Self
 
 from bsmtp_batch.edge.sockets import CHUNK
 
+PATH_VARIABLE = "BSMTP_BATCH_PATH"
+"""The environment variable that replaces the fixed search path, for programs that are installed somewhere else."""
+
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
-_KEPT = ("HOME", "TZ", "TMPDIR", "MAIL_CONFIG")
-"""What a child still learns from our environment. ``MAIL_CONFIG`` names the Postfix instance of ``sendmail``."""
+_KEPT = ("HOME", "TZ", "TMPDIR", "MAIL_CONFIG", "SSH_AUTH_SOCK", PATH_VARIABLE)
+"""What a child still learns from our environment. ``MAIL_CONFIG`` names the Postfix instance of ``sendmail``,
+``SSH_AUTH_SOCK`` the agent that holds an operator's keys."""
 
 
 def environment() -> dict[str, str]:
     """The environment of every child: a fixed search path, the C locale, and the few variables in ``_KEPT``."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    return kept | {"PATH": _PATH, "LC_ALL": "C"}
+    return kept | {"PATH": os.environ.get(PATH_VARIABLE) or _PATH, "LC_ALL": "C"}
 
 
 class Child:

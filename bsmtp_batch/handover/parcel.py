@@ -13,10 +13,12 @@ RECEIPT_CAP = 512
 
 @dataclass(frozen=True)
 class Parcel:
-    """One batch as it is offered: its manifest, and the octets of that as they came."""
+    """One batch as it is offered: its manifest, the octets of that as they came, and the signature over them."""
 
     manifest: Manifest
     raw: bytes
+    signature: bytes = b""
+    """What lies beside the manifest as ``NAME.sig``; empty where it is not signed. Checked by :mod:`.trust` only."""
 
     @property
     def name(self) -> str:
@@ -65,7 +67,7 @@ class Receipt:
         return found
 
 
-def parcel(name: str, manifest: bytes) -> Parcel:
+def parcel(name: str, manifest: bytes, signature: bytes = b"") -> Parcel:
     """The batch ``name`` that ``manifest`` describes.
 
     Raises :class:`~bsmtp_batch.errors.Bad` for a manifest that is none, or that speaks of another batch.
@@ -82,4 +84,4 @@ def parcel(name: str, manifest: bytes) -> Parcel:
             safe="Nothing of it was stored, and the far side keeps it",
             next="if it stays so, have the batch sent again from there",
         ) from error
-    return Parcel(found, manifest)
+    return Parcel(found, manifest, signature)
