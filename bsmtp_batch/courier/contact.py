@@ -18,7 +18,7 @@ from bsmtp_batch.handover import outgoing
 from bsmtp_batch.handover.intake import Differs, Intake
 from bsmtp_batch.handover.outgoing import Hindrance
 from bsmtp_batch.handover.parcel import Parcel, Receipt
-from bsmtp_batch.handover.trust import Trust
+from bsmtp_batch.handover.trust import UNSIGNED, Trust
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.spool import names
 from bsmtp_batch.spool.inbox import Inbox
@@ -62,7 +62,7 @@ class Terms:
     octets of all batches of one contact, ``until`` (seconds since 1970) its time; None: not at all.
     """
 
-    trust: Trust = Trust()
+    trust: Trust = UNSIGNED
     receipt: str = "ack"
     max_octets: int | None = None
     until: float | None = None

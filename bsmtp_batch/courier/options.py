@@ -12,14 +12,14 @@ class Options:
     ``identity`` and ``known_hosts`` are absolute paths (``""``: what ssh itself would take). ``compression`` is
     ``"none"``, ``"gzip"``, ``"xz"`` or ``"zstd"``. ``far`` is ``"receive"`` where the program ``bsmtp-batch receive``
     answers, ``"directory"`` where there is only an account. ``work`` is an absolute path of a directory for compressed
-    copies; it may be missing.
+    copies, which may be missing (``""``: nothing can be compressed).
     """
 
     identity: str = ""
     known_hosts: str = ""
     compression: str = "none"
     far: str = "receive"
-    work: str = "/tmp/bsmtp-batch-road"
+    work: str = ""
 
 
 DEFAULTS = Options()
