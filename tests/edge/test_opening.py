@@ -13,7 +13,7 @@ import tracemalloc
 
 import pytest
 
-from bsmtp_batch.edge import opening
+from bsmtp_batch.edge import inflate
 from bsmtp_batch.edge.opening import open_plain
 from bsmtp_batch.errors import Bad, Later, Usage
 
@@ -70,7 +70,7 @@ def test_what_it_is_shows_in_its_octets_and_not_in_its_name(kind, name, stored):
 
 @pytest.mark.skipif(not shutil.which("zstd"), reason="there is no zstd program here")
 def test_zstd_works_by_its_program_where_no_library_is(stored, monkeypatch):
-    monkeypatch.setattr(opening, "_decoder", lambda kind: None)
+    monkeypatch.setattr(inflate, "_decoder", lambda kind: None)
 
     assert plain_of(stored(zstd(PLAIN))) == (PLAIN, "zstd")
     with pytest.raises(Bad, match="is damaged"):
