@@ -11,82 +11,32 @@ import os
 import re
 import socket
 import tomllib
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from bsmtp_batch.config_place import place_of
+from bsmtp_batch.config_values import (
+    Directory,
+    Domain,
+    File,
+    Host,
+    Line,
+    Octets,
+    PeerUrl,
+    Seconds,
+    TargetUrl,
+    Window,
+    host,
+)
 from bsmtp_batch.errors import Setting
-from bsmtp_batch.spool.names import DEFAULT_SPOOL, Limits, valid_route
+from bsmtp_batch.spool.names import DEFAULT_SPOOL, Limits
 
 DEFAULT_FILE = "/etc/bsmtp-batch/bsmtp-batch.toml"
 _LIMITS = Limits()  # what holds for a route that the file does not speak of, and for `deliver` without a limits file
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_SIZES = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
-
-
-def _seconds(value: object) -> object:
-    """``90``, ``"90s"``, ``"5m"``, ``"2h"``, ``"14d"``, ``"1w"`` as seconds; the rest is left to pydantic."""
-    if isinstance(value, str):
-        found = re.fullmatch(r"([0-9]+) ?([smhdw])", value)
-        if not found:
-            raise ValueError('write a number of seconds, or a number with s, m, h, d or w: "15m", "14d"')
-        return int(found[1]) * _UNITS[found[2]]
-    return value
-
-
-def _octets(value: object) -> object:
-    """``500000``, ``"500k"``, ``"50M"``, ``"1G"`` as octets (powers of 1000)."""
-    if isinstance(value, str):
-        found = re.fullmatch(r"([0-9]+) ?([kMG]?)B?", value)
-        if not found:
-            raise ValueError('write a number of octets, or a number with k, M or G: "500k", "50M"')
-        return int(found[1]) * _SIZES[found[2]]
-    return value
-
-
-def _host(value: object) -> object:
-    """A host name in lower case, as routes and nodes have to be: it becomes part of file names."""
-    if isinstance(value, str):
-        if valid_route(value.lower().encode("utf-8", "replace")):
-            return value.lower()
-        raise ValueError("write a host name as it stands in DNS (A-label): example.org, xn--mller-kva.example")
-    return value
-
-
-def _domain(value: object) -> object:
-    """A domain in lower case; unlike a host name it may hold underscores, for mail to such domains exists."""
-    if isinstance(value, str):
-        _host(value.replace("_", "x"))
-        return value.lower()
-    return value
-
-
-def _directory(value: object) -> object:
-    """An absolute path: cron, the MTA and a shell would each take a relative one to be somewhere else."""
-    if isinstance(value, str) and not value.startswith("/"):
-        raise ValueError('write the whole path: "/var/spool/bsmtp-batch"')
-    return value
-
-
-def _url(value: object) -> object:
-    """Something with a scheme in front; whether there is such a courier or target is found out when it is used."""
-    if isinstance(value, str) and value and not re.match("[a-z]+:", value):
-        raise ValueError('begin with the scheme: "dir:/media/stick" for a peer, "smtp://127.0.0.1:25" for a target')
-    return value
-
-
-Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=0)]
-Octets = Annotated[int, BeforeValidator(_octets), Field(ge=0)]
-Host = Annotated[str, BeforeValidator(_host)]
-Domain = Annotated[str, BeforeValidator(_domain)]
-Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
-Directory = Annotated[Line, BeforeValidator(_directory)]
-Url = Annotated[Line, BeforeValidator(_url)]
-
 _PLAIN = {
-    "missing": "this has to be set",
     "string_type": "write a text in quotes",
     "string_pattern_mismatch": "write one line of text, without control characters",
     "int_type": "write a whole number",
@@ -115,6 +65,13 @@ class Node(_Section):
     postmaster: Line = Field(default="", description="Where reports go; default: postmaster at the node's name.")
     reserve: Octets = Field(
         default=64_000_000, description="Space kept back so that a full disk can be drained by sealing."
+    )
+    signing_key: File = Field(
+        default="",
+        description="Private ssh key that signs each batch, or the public half of one in the agent; default: unsigned.",
+    )
+    allowed_signers: File = Field(
+        default="", description="Whose signatures count (see ssh-keygen(1), ALLOWED SIGNERS), for all peers."
     )
 
 
@@ -159,14 +116,77 @@ class Route(_Section):
 class Peer(_Section):
     """``[peer.NAME]``: the other end of a courier."""
 
-    url: Url = Field(description="Where to push to or pull from: dir:/path.")
+    url: PeerUrl = Field(
+        default="",
+        description="Where to push to or pull from: dir:/path, scp://user@host[:port]/, rsync://user@host[:port]/;"
+        " default: nowhere, it comes to us (`receive`).",
+    )
     routes: list[Host] = Field(default=[], description="Routes carried over this peer; default: all that are found.")
+    identity: File = Field(default="", description="Private ssh key for this peer; default: what ssh itself takes.")
+    known_hosts: File = Field(
+        default="", description="File with the host key of this peer; default: what ssh itself takes."
+    )
+    compression: Literal["none", "gzip", "xz", "zstd"] = Field(
+        default="none", description="How whole batches are compressed for the road."
+    )
+    far: Literal["receive", "directory"] = Field(
+        default="receive",
+        description="What answers there: `bsmtp-batch receive`, or only an account with a `directory` (rsync).",
+    )
+    receipt: Literal["ack", "copied"] = Field(
+        default="ack",
+        description="What releases a batch: the receipt of the far side, or `copied`: the copying has ended well.",
+    )
+    signature: Literal["optional", "required"] = Field(
+        default="optional", description="Whether a batch without a good signature is taken from this peer."
+    )
+    allowed_signers: File = Field(default="", description="Whose signatures count; default: that of `[node]`.")
+    window: Window = Field(
+        default="", description='Local time in which contacts are made, such as "22:00-05:30"; default: always.'
+    )
+    max_bytes: Octets = Field(default=0, description="The most octets of batches in one contact (0: no bound).")
+
+    @field_validator("identity", "known_hosts", "compression")
+    @classmethod
+    def _over_ssh(cls, value: str, info: ValidationInfo) -> str:
+        """These three say how ssh is used. A url with a fault of its own is told as that, and not blamed again here."""
+        if value != "none" and not info.data.get("url", "scp:").startswith(("scp:", "rsync:")):
+            raise ValueError("leave this out, or set url to an scp:// or rsync:// one: no other uses it")
+        return value
+
+    @field_validator("far")
+    @classmethod
+    def _directory_by_rsync(cls, value: str, info: ValidationInfo) -> str:
+        if value == "directory" and not info.data.get("url", "rsync:").startswith("rsync:"):
+            raise ValueError(
+                "only rsync:// can use an account without our program: set url to such a one, or leave this out"
+            )
+        return value
+
+    @field_validator("receipt")
+    @classmethod
+    def _only_where_no_receipts_come(cls, value: str, info: ValidationInfo) -> str:
+        by_ssh = info.data.get("far") == "receive" and not info.data.get("url", "dir:").startswith("dir:")
+        if value == "copied" and by_ssh:
+            raise ValueError("leave this out: `bsmtp-batch receive` at the far end gives receipts")
+        return value
+
+    @model_validator(mode="after")
+    def _path_in_a_directory(self) -> Self:
+        path = self.url.split("/", 3)[3:] if self.url.startswith(("scp:", "rsync:")) else []
+        if any(path) and self.far == "receive":
+            raise _contradiction(
+                'end it after the host: `receive` knows its spool, and a path is only for far = "directory"', "url"
+            )
+        return self
 
 
 class Import(_Section):
     """``[import]``: where what has arrived is handed to, and what this site takes."""
 
-    to: Url = Field(default="", description="Target: smtp://host:port, lmtp://..., sendmail:/path, maildir:/path.")
+    to: TargetUrl = Field(
+        default="", description="Target: smtp://host:port, lmtp://..., sendmail:/path, maildir:/path."
+    )
     local_domains: list[Domain] = Field(default=[], description="Recipients outside these domains are set aside.")
     on_reject: Literal["bounce", "quarantine"] = Field(
         default="bounce", description="After a 5xx: tell the sender, or only keep."
@@ -181,6 +201,19 @@ class Settings(_Section):
     routes: dict[Host, Route] = Field(default={}, alias="route")
     peers: dict[Line, Peer] = Field(default={}, alias="peer")
     imports: Import = Field(default=Import(), alias="import")
+
+    @model_validator(mode="after")
+    def _signatures_can_be_checked(self) -> Self:
+        """Otherwise a batch with anything at all for its signature would be taken."""
+        for name, peer in self.peers.items():
+            if peer.signature == "required" and not (peer.allowed_signers or self.node.allowed_signers):
+                raise _contradiction(
+                    "name the file with the keys that count: allowed_signers here or in [node]",
+                    "peer",
+                    name,
+                    "signature",
+                )
+        return self
 
     def route(self, name: str) -> Route:
         """The settings of route ``name``; the defaults where the file does not speak of it."""
@@ -228,7 +261,7 @@ def _validated(path: str, text: str) -> Settings:
     except tomllib.TOMLDecodeError as error:
         faults = [_toml_fault(path, str(error))]
     except ValidationError as error:
-        places = sorted((place_of(text, one["loc"]), _fault(one)) for one in error.errors())
+        places = sorted((place_of(text, _where(one)), _fault(one)) for one in error.errors())
         faults = [f"{path}:{line}:{column}: {what}" for (line, column), what in places]
     raise Setting(
         "the settings cannot be used:\n  " + "\n  ".join(faults) + "\nNone of the settings is in force",
@@ -243,8 +276,18 @@ def _toml_fault(path: str, message: str) -> str:
     return f"{place}: {message.split(' (at ', 1)[0]}"
 
 
+def _contradiction(sentence: str, *where: str) -> PydanticCustomError:
+    """Two settings that cannot both be meant; ``where`` is the one to blame, seen from the section that is checked."""
+    return PydanticCustomError("contradiction", "{sentence}", {"sentence": sentence, "where": where})
+
+
+def _where(error: Any) -> tuple[str | int, ...]:
+    """The setting that ``error`` is about."""
+    return (*error["loc"], *error.get("ctx", {}).get("where", ()))
+
+
 def _fault(error: Any) -> str:
-    name = ".".join(str(part) for part in error["loc"])
+    name = ".".join(str(part) for part in _where(error))
     if error["type"] == "extra_forbidden":
         what = "there is no such setting" + _did_you_mean(error["loc"])
     else:
@@ -265,6 +308,6 @@ def _did_you_mean(location: tuple[str | int, ...]) -> str:
 def _host_name() -> str:
     """The host's name as a node name; ``node`` where the host has none that could stand in HELO."""
     try:
-        return str(_host(socket.gethostname()))
+        return str(host(socket.gethostname()))
     except ValueError:
         return "node"

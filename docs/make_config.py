@@ -56,6 +56,14 @@ max_size = "20M"
 [peer.stick]
 url = "dir:/media/stick"
 
+[peer.hub]
+url = "rsync://mail@hub.example/"
+identity = "/etc/bsmtp-batch/id_ed25519"
+known_hosts = "/etc/bsmtp-batch/known_hosts"
+compression = "xz"
+window = "22:00-06:00"
+max_bytes = "200M"
+
 [import]
 to = "smtp://127.0.0.1:25"
 local_domains = ["hub.example"]
@@ -96,9 +104,9 @@ def _default(field: FieldInfo) -> str:
 def _value(default: object, annotation: str, field: FieldInfo) -> str:
     kinds = " ".join(repr(m) for m in field.metadata) + annotation
     if isinstance(default, int) and not isinstance(default, bool):
-        if "_seconds" in kinds:
+        if "function seconds" in kinds:
             return _scaled(default, [("d", 86400), ("h", 3600), ("m", 60)], "s")
-        if "_octets" in kinds and default:
+        if "function octets" in kinds and default:
             return _scaled(default, [("G", 10**9), ("M", 10**6), ("k", 1000)], "")
     return json.dumps(default)
 

@@ -1,0 +1,136 @@
+"""The kinds of values that settings have, each with its check and a sentence that says what to write instead."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, StringConstraints
+
+from bsmtp_batch.spool.names import valid_route
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_SIZES = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
+_WORD = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+_FAR_END = re.compile(
+    rf"(?P<user>{_WORD})@(?P<host>{_WORD}|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?(?P<path>(?:/{_WORD})*/?)"
+)
+_FAR_END_EXAMPLE = (
+    'write {scheme}://user@host/ or {scheme}://user@host:port/, with letters, digits, ".", "_" and "-" in user and host'
+    ' (neither begins with "-"), and an IPv6 address in brackets'
+)
+_TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_MEANT_BY_OTHERS = re.compile(r"[\"'`\\$%*?]|(^|/)-|(^|/)\.\.(/|$)")
+"""What ssh, its settings or a shell would read as something else than part of a file's name."""
+
+
+def seconds(value: object) -> object:
+    """``90``, ``"90s"``, ``"5m"``, ``"2h"``, ``"14d"``, ``"1w"`` as seconds; the rest is left to pydantic."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"([0-9]+) ?([smhdw])", value)
+        if not found:
+            raise ValueError('write a number of seconds, or a number with s, m, h, d or w: "15m", "14d"')
+        return int(found[1]) * _UNITS[found[2]]
+    return value
+
+
+def octets(value: object) -> object:
+    """``500000``, ``"500k"``, ``"50M"``, ``"1G"`` as octets (powers of 1000)."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"([0-9]+) ?([kMG]?)B?", value)
+        if not found:
+            raise ValueError('write a number of octets, or a number with k, M or G: "500k", "50M"')
+        return int(found[1]) * _SIZES[found[2]]
+    return value
+
+
+def host(value: object) -> object:
+    """A host name in lower case, as routes and nodes have to be: it becomes part of file names."""
+    if isinstance(value, str):
+        if valid_route(value.lower().encode("utf-8", "replace")):
+            return value.lower()
+        raise ValueError("write a host name as it stands in DNS (A-label): example.org, xn--mller-kva.example")
+    return value
+
+
+def domain(value: object) -> object:
+    """A domain in lower case; unlike a host name it may hold underscores, for mail to such domains exists."""
+    if isinstance(value, str):
+        host(value.replace("_", "x"))
+        return value.lower()
+    return value
+
+
+def directory(value: object) -> object:
+    """An absolute path: cron, the MTA and a shell would each take a relative one to be somewhere else."""
+    if isinstance(value, str) and not value.startswith("/"):
+        raise ValueError('write the whole path: "/var/spool/bsmtp-batch"')
+    return value
+
+
+def file(value: object) -> object:
+    """The absolute path of keys, or nothing. A name in which another program would read more than a name is refused."""
+    if isinstance(value, str) and value:
+        if not value.startswith("/") or value.endswith("/"):
+            raise ValueError('write the whole path of a file: "/etc/bsmtp-batch/id_ed25519"')
+        if _MEANT_BY_OTHERS.search(value):
+            raise ValueError(
+                'rename the file: no part of its path may begin with "-", be "..", or hold any of "\'`\\$%*?'
+            )
+    return value
+
+
+def target_url(value: object) -> object:
+    """Something with a scheme in front; whether there is such a target is found out when it is used."""
+    if isinstance(value, str) and value and not re.match("[a-z]+:", value):
+        raise ValueError('begin with the scheme: "smtp://127.0.0.1:25", "maildir:/path"')
+    return value
+
+
+def peer_url(value: object) -> object:
+    """The URL of a courier, or nothing. Nothing of it can be an option to ssh, or mean more than it says to a shell."""
+    if not isinstance(value, str) or not value:
+        return value
+    scheme, colon, rest = value.partition(":")
+    if not colon or scheme not in ("dir", "scp", "rsync"):
+        raise ValueError('begin with the scheme: "dir:/media/stick", "scp://user@host/" or "rsync://user@host/"')
+    if scheme == "dir":
+        if not rest.startswith("/"):
+            raise ValueError('write the whole path of the directory: "dir:/media/stick"')
+    elif not rest.startswith("//") or not _names_a_far_end(rest[2:]):
+        raise ValueError(_FAR_END_EXAMPLE.format(scheme=scheme))
+    return value
+
+
+def _names_a_far_end(text: str) -> bool:
+    found = _FAR_END.fullmatch(text)
+    if found is None or (found["port"] and not 0 < int(found["port"]) < 65536):
+        return False
+    if found["host"].startswith("["):
+        try:
+            ipaddress.IPv6Address(found["host"][1:-1])
+        except ValueError:
+            return False
+    return True
+
+
+def window(value: object) -> object:
+    """``"02:00-05:00"``, from the first minute to the second; it may go over midnight. Or nothing."""
+    if isinstance(value, str) and value:
+        begin, _, end = value.partition("-")
+        if not re.fullmatch(f"{_TIME}-{_TIME}", value) or begin == end:
+            raise ValueError('write two times of day, the first and the last: "02:00-05:00", "22:30-06:00"')
+    return value
+
+
+Seconds = Annotated[int, BeforeValidator(seconds), Field(ge=0)]
+Octets = Annotated[int, BeforeValidator(octets), Field(ge=0)]
+Host = Annotated[str, BeforeValidator(host)]
+Domain = Annotated[str, BeforeValidator(domain)]
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
+Directory = Annotated[Line, BeforeValidator(directory)]
+File = Annotated[Line, BeforeValidator(file)]
+TargetUrl = Annotated[Line, BeforeValidator(target_url)]
+PeerUrl = Annotated[Line, BeforeValidator(peer_url)]
+Window = Annotated[str, BeforeValidator(window)]
