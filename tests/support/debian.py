@@ -42,6 +42,7 @@ TOOLS = {
     "rsync": "rsync",
     "ssh": "ssh",
     "sshd": "ssh",
+    "scp": "ssh",
     "ssh-keygen": "ssh",
     "fetchmail": "fetchmail",
     "spamc": "spamc",
