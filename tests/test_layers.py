@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "config_values": {"spool"},
     "errors": set(),
     "": set(),
-    "handover": {"handover", "batch", "spool", "ledger", "errors"},
+    "handover": {"handover", "batch", "spool", "ledger", "edge", "errors"},
     **{
         stage: {stage, "handover", "batch", "wire", "spool", "ledger", "edge", "errors"}
         for stage in ("seal", "receive", "expire", "status", "courier", "importer")

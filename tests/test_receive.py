@@ -36,7 +36,7 @@ def spool_is_there(site):
 
 
 def put(name, manifest, data, size=None):
-    head = f"put {name} {len(data) if size is None else size} {len(manifest)}\n".encode()
+    head = f"put {name} {len(data) if size is None else size} {len(manifest)} 0\n".encode()
     return head + manifest + data
 
 

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
 import typer
 
 from bsmtp_batch.cli import common
+
+if TYPE_CHECKING:
+    from bsmtp_batch.config import Settings
+    from bsmtp_batch.spool.inbox import Inbox
+    from bsmtp_batch.spool.store import Route
 
 CODES = {
     64: "the origin is no name, or the other side said something that is not of the protocol",
     65: "a batch or a receipt was refused; the rest was done",
     75: "the contact broke off, or something is left for later",
 }
+SILENCE = 600.0
+"""Seconds without a word from the other side after which it has gone: as long as it is thought to be there, nobody
+else can have what it holds. A dead line is found out sooner by sshd (contrib/ssh)."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
     app.command(
         "receive",
-        help="Speak with the far side of a push or pull: list, get, put and ack, for ORIGIN and nobody else.",
-        epilog=common.epilog('command="bsmtp-batch receive site.example",restrict ssh-ed25519 AAAA... site', CODES),
+        help="Be the far end of a push or pull, for ORIGIN and nobody else: the forced command of its ssh key.",
+        epilog=common.epilog('restrict,command="bsmtp-batch receive site.example" ssh-ed25519 AAAA... site', CODES),
     )(command)
 
 
@@ -34,8 +44,7 @@ def command(
     spool: common.Spool = None,
 ) -> int:
     """Serve one contact. It may have the batches of the route ORIGIN and of the routes of ``[peer.ORIGIN]``."""
-    from bsmtp_batch.ledger import Ledger
-    from bsmtp_batch.receive import Receiver
+    from bsmtp_batch.receive.door import CONVERSATION
     from bsmtp_batch.spool.inbox import Inbox
     from bsmtp_batch.spool.routes import make_spool, proper_name
     from bsmtp_batch.spool.store import Spool
@@ -46,18 +55,72 @@ def command(
     proper = proper_name(origin)
     peer = settings.peer(proper)
     there = store.routes()
-    routes = [name for name in dict.fromkeys([proper, *(peer.routes if peer else [])]) if name in there]
+    names = [name for name in dict.fromkeys([proper, *(peer.routes if peer else [])]) if name in there]
+    inbox, routes = Inbox(store.path, proper), store.chosen(names) if names else []
     if dry_run:
-        common.complain(f"would store in {Inbox(store.path, proper).path} and give: {', '.join(routes) or 'nothing'}")
+        common.complain(f"would store in {inbox.path} and give: {', '.join(names) or 'nothing'}")
         return 0
+    asked = os.environ.get("SSH_ORIGINAL_COMMAND", "")
+    if asked not in CONVERSATION:
+        return _side_door(asked, inbox, routes, store.ledger)
     make_spool(store.path)
-    with Ledger(store.ledger) as ledger:
+    return _converse(settings, inbox, routes, store.ledger)
+
+
+def _converse(settings: Settings, inbox: Inbox, routes: list[Route], path: str) -> int:
+    from bsmtp_batch.cli.trust import trust_of
+    from bsmtp_batch.edge.process import Timed
+    from bsmtp_batch.ledger import Ledger
+    from bsmtp_batch.receive import Receiver
+
+    reading = io.BufferedReader(Timed(0, SILENCE))
+    with Ledger(path) as ledger:
         receiver = Receiver(
-            Inbox(store.path, proper),
-            store.chosen(routes) if routes else [],
+            inbox,
+            routes,
             ledger,
-            reading=sys.stdin.buffer,
+            reading=cast("BinaryIO", reading),
             writing=sys.stdout.buffer,
-            tell=lambda line: common.complain(common.printable(line)),
+            tell=_tell,
+            trust=trust_of(settings, settings.peer(inbox.origin)),
         )
         return receiver.serve().code
+
+
+def _side_door(asked: str, inbox: Inbox, routes: list[Route], path: str) -> int:
+    """Become the program that moves one file, or refuse. What was refused is in the ledger and in the system's log:
+    the words on standard error go to whoever asked."""
+    import time
+
+    from bsmtp_batch.edge.process import become
+    from bsmtp_batch.errors import Later, Problem
+    from bsmtp_batch.ledger import Ledger
+    from bsmtp_batch.receive.door import admit, errand
+
+    try:
+        argv, limit = admit(errand(asked), inbox, routes)
+        try:
+            become(argv, file_limit=limit)
+        except FileNotFoundError as error:
+            raise Later(
+                f"there is no {argv[0]} on this machine",
+                safe="Nothing was moved",
+                next="install it here, or use another scheme",
+            ) from error
+    except (Problem, OSError) as error:
+        sentence = str(error) if isinstance(error, Problem) else f"{error.filename or 'the spool'}: {error.strerror}"
+        _tell(f"receive {inbox.origin}: refused: {sentence}")
+        with Ledger(path) as ledger:
+            ledger.record_contact(inbox.origin, "receive", time.time(), time.time(), 0, 0, f"refused: {sentence}")
+        return error.code if isinstance(error, Problem) else 75
+
+
+def _tell(line: str) -> None:
+    """A line for whoever is at the other end, and, where this runs under sshd, for the mail log of this machine."""
+    text = common.printable(line)
+    common.complain(text)
+    if "SSH_CONNECTION" in os.environ:
+        import syslog
+
+        syslog.openlog("bsmtp-batch", syslog.LOG_PID, syslog.LOG_MAIL)
+        syslog.syslog(text)

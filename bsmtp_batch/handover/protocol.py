@@ -2,21 +2,30 @@
 
 One command per line, ASCII, one blank between words. Octets follow only where a line has told how many.
 
-=================================  ====================================================================
-the near side says                 the far side answers
-=================================  ====================================================================
-(connects)                         ``READY 1``
-``list``                           for each batch ``BATCH NAME MANIFESTSIZE`` and its manifest; ``END``
-``get NAME OFFSET``                ``DATA NAME COUNT`` and the octets from OFFSET to the end
-``ack NAME SHA256``                ``OK NAME``
-``put NAME SIZE MANIFESTSIZE``     (the manifest follows the line) ``GO NAME OFFSET``, and after the
-                                   octets from OFFSET on ``ACK NAME SHA256``; or that at once
-``quit``                           ``BYE``
-=================================  ====================================================================
+==========================================  ==================================================================
+the near side says                          the far side answers
+==========================================  ==================================================================
+(connects)                                  ``READY 1``
+``list``                                    for each batch ``BATCH NAME PAPERS``; ``END``
+``get NAME OFFSET``                         ``DATA NAME COUNT`` and the octets from OFFSET to the end
+``pack NAME FORM``                          ``PACKED NAME SIZE``: it may be fetched in this form
+``ack NAME SHA256``                         ``OK NAME``
+``put NAME SIZE PAPERS``                    ``GO NAME OFFSET``, and after the octets from OFFSET on
+                                            ``ACK NAME SHA256``; or that at once
+``offer NAME FORM SIZE PAPERS``             ``SEND NAME OFFSET``: the file may be sent, OFFSET of its octets are
+                                            there; or ``ACK NAME SHA256`` at once
+``sent NAME``                               ``ACK NAME SHA256``
+``size NAME``                               ``SIZE NAME OCTETS``: what has come of the batch on offer
+``quit``                                    ``BYE``
+==========================================  ==================================================================
+
+PAPERS is ``MANIFESTSIZE SIGNATURESIZE``, and after the line the octets of both (a size of 0: it is not signed).
+``put`` and ``get`` move the octets in this conversation. ``offer`` and ``pack`` let another program move them, over
+another session of the same account (:mod:`bsmtp_batch.receive.door`), while this conversation holds the locks; FORM
+says what is done to a batch for the road (:mod:`bsmtp_batch.edge.road`).
 
 Instead of any answer ``NO CODE SENTENCE`` may come: CODE is 65 (never), 75 (later) or 64 (not a command). After a
-``NO``
-to ``put`` no octets follow. An ``ACK`` is a receipt; ``ack`` is one, too, in the other direction.
+``NO`` to ``put`` no octets follow. An ``ACK`` is a receipt; ``ack`` is one, too, in the other direction.
 """
 
 from __future__ import annotations
@@ -25,11 +34,14 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from bsmtp_batch.batch.manifest import MAX_BYTES
+from bsmtp_batch.edge.road import SUFFIXES
+from bsmtp_batch.handover.parcel import Parcel
 from bsmtp_batch.spool import names
 
 VERSION = 1
 MAX_LINE = 2048
 MAX_SIZE = 1 << 50
+MAX_SIGNATURE = 16_384
 
 
 class Unspeakable(Exception):
@@ -57,18 +69,26 @@ class Line:
         return int(self.values[place])
 
 
+_PAPERS = ("manifest", "signature")
 _SHAPES = {
     "list": (False, ()),
     "get": (True, ("size",)),
+    "pack": (True, ("form",)),
     "ack": (True, ("sha256",)),
-    "put": (True, ("size", "manifest")),
+    "put": (True, ("size", *_PAPERS)),
+    "offer": (True, ("form", "size", *_PAPERS)),
+    "sent": (True, ()),
+    "size": (True, ()),
     "quit": (False, ()),
     "READY": (False, ("size",)),
-    "BATCH": (True, ("manifest",)),
+    "BATCH": (True, _PAPERS),
     "END": (False, ()),
     "DATA": (True, ("size",)),
+    "PACKED": (True, ("size",)),
     "OK": (True, ()),
     "GO": (True, ("size",)),
+    "SEND": (True, ("size",)),
+    "SIZE": (True, ("size",)),
     "ACK": (True, ("sha256",)),
     "BYE": (False, ()),
 }
@@ -110,6 +130,17 @@ def read_exactly(stream: BinaryIO, size: int) -> bytes:
     return data
 
 
+def papers(parcel: Parcel) -> tuple[tuple[str, str], bytes]:
+    """The words PAPERS of a line about ``parcel``, and the octets that follow it."""
+    return (str(len(parcel.raw)), str(len(parcel.signature))), parcel.raw + parcel.signature
+
+
+def read_papers(stream: BinaryIO, line: Line) -> tuple[bytes, bytes]:
+    """Manifest and signature, which follow ``line``. Raises :class:`Silence`."""
+    manifest, signature = (int(value) for value in line.values[-2:])
+    return read_exactly(stream, manifest), read_exactly(stream, signature)
+
+
 def _parsed(words: list[str]) -> Line:
     verb = words[0]
     if verb not in _SHAPES:
@@ -131,6 +162,10 @@ def _check(verb: str, value: str, kind: str) -> None:
         if len(value) != 64 or value.strip("0123456789abcdef"):
             raise Unspeakable(f"{verb} lacks a sha256")
         return
-    limit = MAX_BYTES if kind == "manifest" else MAX_SIZE
+    if kind == "form":
+        if value not in SUFFIXES:
+            raise Unspeakable(f"{verb} names no form that is known here")
+        return
+    limit = {"manifest": MAX_BYTES, "signature": MAX_SIGNATURE}.get(kind, MAX_SIZE)
     if not (value.isascii() and value.isdecimal() and len(value) < 19 and int(value) <= limit):
         raise Unspeakable(f"{verb} lacks a size, or it is too large")

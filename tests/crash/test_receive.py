@@ -100,7 +100,7 @@ class Putter(Caller):
         hear(reading)
         for path in sorted(self.nodes.home.glob("hub/out/*/ready/*.bsmtp")):
             data, manifest = path.read_bytes(), path.with_name(path.name + ".json").read_bytes()
-            say(writing, "put", path.name, len(data), len(manifest), body=manifest)
+            say(writing, "put", path.name, len(data), len(manifest), 0, body=manifest)
             answer = hear(reading)
             if answer[0] == "GO":
                 writing.write(data[int(answer[2]) :])

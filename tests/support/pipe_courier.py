@@ -8,7 +8,7 @@ import threading
 from bsmtp_batch.courier.contract import Courier, Cut, Refusal, Sent
 from bsmtp_batch.errors import Bad, Later
 from bsmtp_batch.handover.parcel import Receipt, parcel
-from bsmtp_batch.handover.protocol import Line, Silence, read_exactly, read_line
+from bsmtp_batch.handover.protocol import Line, Silence, papers, read_line, read_papers
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.receive import Receiver
 from bsmtp_batch.spool.inbox import Inbox
@@ -93,7 +93,8 @@ class PipeCourier(Courier):
         pass
 
     def send(self, parcel, path, moved):
-        self._say(Line("put", parcel.name, (str(parcel.size), str(len(parcel.raw)))).to_bytes() + parcel.raw)
+        sizes, octets = papers(parcel)
+        self._say(Line("put", parcel.name, (str(parcel.size), *sizes)).to_bytes() + octets)
         answer = self._answer()
         went = answer.verb == "GO"
         if went:
@@ -108,9 +109,8 @@ class PipeCourier(Courier):
         self._say(Line("list").to_bytes())
         found = []
         while (line := self._answer()).verb == "BATCH":
-            raw = read_exactly(self.far.reading, line.number(0))
             try:
-                found.append(parcel(line.name, raw))
+                found.append(parcel(line.name, *read_papers(self.far.reading, line)))
             except Bad as problem:
                 found.append(Refusal(line.name, str(problem), 65))
         return iter(found)

@@ -1,0 +1,128 @@
+"""The half of the conversation in which batches go out: list, get, pack, ack."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from bsmtp_batch.edge import road
+from bsmtp_batch.errors import Bad
+from bsmtp_batch.handover import outgoing
+from bsmtp_batch.handover.outgoing import Hindrance
+from bsmtp_batch.handover.parcel import Parcel, Receipt
+from bsmtp_batch.handover.protocol import Line, papers
+from bsmtp_batch.ledger import Ledger
+from bsmtp_batch.receive.desk import Desk
+from bsmtp_batch.spool import names, roadside
+from bsmtp_batch.spool.listing import open_regular
+from bsmtp_batch.spool.medium import CHUNK
+from bsmtp_batch.spool.store import Route
+
+
+class Giving:
+    """Gives what waits in ``routes``, which are held from the first question about them to the end of ``locks``."""
+
+    def __init__(self, desk: Desk, routes: list[Route], ledger: Ledger, locks: ExitStack) -> None:
+        self._desk = desk
+        self._routes = routes
+        self._ledger = ledger
+        self._locks = locks
+        self._mine: dict[str, Route] | None = None
+
+    def list(self, _: Line) -> None:
+        """What there is."""
+        for route in self._held().values():
+            for one in outgoing.ready(route):
+                if isinstance(one, Hindrance):
+                    self._desk.note(one.code, one.reason)
+                else:
+                    sizes, octets = papers(one)
+                    self._desk.say(Line("BATCH", one.name, sizes), octets)
+        self._desk.say(Line("END"))
+
+    def get(self, line: Line) -> None:
+        """A batch, from an offset on."""
+        route, found = self._ours(line.name)
+        offset = line.number(0)
+        if offset > found.size:
+            raise unknown(line.name)
+        fd = open_regular(route.at(names.READY, found.name))
+        try:
+            _check_size(found, os.fstat(fd).st_size)
+            self._desk.say(Line("DATA", found.name, (str(found.size - offset),)))
+            self._desk.owed = found.size - offset
+            os.lseek(fd, offset, os.SEEK_SET)
+            self._desk.give(_octets(fd, found.size - offset))
+        finally:
+            os.close(fd)
+        self._given(found, found.size - offset)
+
+    def pack(self, line: Line) -> None:
+        """A batch in the form in which another program is to take it away."""
+        route, found = self._ours(line.name)
+        form, path = line.values[0], route.at(names.READY, line.name)
+        size = os.stat(path, follow_symlinks=False).st_size
+        _check_size(found, size)
+        if form != "plain":
+            copy = roadside.place(route.spool, found.name + road.SUFFIXES[form])
+            self._locks.callback(roadside.drop, copy)
+            size = road.compress(path, copy, form, _nobody)
+        self._desk.say(Line("PACKED", found.name, (str(size),)))
+        self._given(found, size)
+
+    def ack(self, line: Line) -> None:
+        """The receipt for a batch."""
+        parsed = names.parse_batch_name(line.name)
+        route = self._held().get(parsed[0]) if parsed else None
+        if route is None:
+            raise unknown(line.name)
+        if outgoing.acknowledge(route, Receipt(line.name, line.values[0]), self._ledger):
+            self._desk.tell(f"acknowledged {route.name}: batch {line.name}")
+        self._desk.say(Line("OK", line.name))
+
+    def _held(self) -> dict[str, Route]:
+        if self._mine is None:
+            mine, hindrances = outgoing.enter(self._locks, self._routes)
+            for hindrance in hindrances:
+                self._desk.note(hindrance.code, hindrance.reason)
+            self._mine = {route.name: route for route in mine}
+        return self._mine
+
+    def _ours(self, name: str) -> tuple[Route, Parcel]:
+        """The route and parcel of a batch that this customer may have."""
+        for route in self._held().values():
+            for one in outgoing.ready(route):
+                if isinstance(one, Parcel) and one.name == name:
+                    return route, one
+        raise unknown(name)
+
+    def _given(self, found: Parcel, octets: int) -> None:
+        self._desk.tally.count(octets)
+        self._desk.tell(
+            f"give {found.route}: batch {found.name}, {found.manifest.messages} messages, {found.size} octets"
+        )
+
+
+def unknown(name: str) -> Bad:
+    """The same sentence whether there is no such batch or it is somebody else's: no names can be guessed."""
+    return Bad(f"there is no batch {name} for you here", safe="Nothing was moved", next="ask with `list` what there is")
+
+
+def _check_size(found: Parcel, size: int) -> None:
+    if size != found.size:
+        raise Bad(
+            f"ALARM: {found.name} has {size} octets where its manifest says {found.size}",
+            safe="It was not handed over",
+            next="look at the disk",
+        )
+
+
+def _octets(fd: int, size: int) -> Iterator[bytes]:
+    while size and (chunk := os.read(fd, min(size, CHUNK))):
+        size -= len(chunk)
+        yield chunk
+
+
+def _nobody(_: int) -> None:
+    pass
