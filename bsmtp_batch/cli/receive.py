@@ -71,7 +71,7 @@ def _converse(settings: Settings, inbox: Inbox, routes: list[Route], path: str) 
     from bsmtp_batch.cli.trust import trust_of
     from bsmtp_batch.edge.process import Timed
     from bsmtp_batch.ledger import Ledger
-    from bsmtp_batch.receive import Receiver
+    from bsmtp_batch.receive.session import Receiver
 
     reading = io.BufferedReader(Timed(0, SILENCE))
     with Ledger(path) as ledger:

@@ -5,8 +5,3 @@ started with; no name that comes over the line is looked for anywhere else. :mod
 (:mod:`bsmtp_batch.handover.protocol`), :mod:`.giving` and :mod:`.taking` are its two halves, and :mod:`.door` lets
 ``scp`` and ``rsync`` move the octets of one batch beside it.
 """
-
-from bsmtp_batch.receive.desk import Tally
-from bsmtp_batch.receive.session import Receiver
-
-__all__ = ["Receiver", "Tally"]

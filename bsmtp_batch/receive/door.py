@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from bsmtp_batch.edge.road import SUFFIXES
 from bsmtp_batch.errors import Bad, Later
-from bsmtp_batch.receive.giving import unknown
 from bsmtp_batch.spool import names, roadside
 from bsmtp_batch.spool.expected import expected
 from bsmtp_batch.spool.inbox import Inbox
@@ -98,6 +97,11 @@ def _incoming(errand: Errand, inbox: Inbox) -> tuple[str, int]:
     if errand.words[0] == "scp":
         os.truncate(path, 0)
     return path, found[1]
+
+
+def unknown(name: str) -> Bad:
+    """The same sentence whether there is no such batch or it is somebody else's: no names can be guessed."""
+    return Bad(f"there is no batch {name} for you here", safe="Nothing was moved", next="ask with `list` what there is")
 
 
 def _batch(name: str) -> str | None:

@@ -14,6 +14,7 @@ from bsmtp_batch.handover.parcel import Parcel, Receipt
 from bsmtp_batch.handover.protocol import Line, papers
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.receive.desk import Desk
+from bsmtp_batch.receive.door import unknown
 from bsmtp_batch.spool import names, roadside
 from bsmtp_batch.spool.listing import open_regular
 from bsmtp_batch.spool.medium import CHUNK
@@ -102,11 +103,6 @@ class Giving:
         self._desk.tell(
             f"give {found.route}: batch {found.name}, {found.manifest.messages} messages, {found.size} octets"
         )
-
-
-def unknown(name: str) -> Bad:
-    """The same sentence whether there is no such batch or it is somebody else's: no names can be guessed."""
-    return Bad(f"there is no batch {name} for you here", safe="Nothing was moved", next="ask with `list` what there is")
 
 
 def _check_size(found: Parcel, size: int) -> None:

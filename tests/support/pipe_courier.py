@@ -10,7 +10,7 @@ from bsmtp_batch.errors import Bad, Later
 from bsmtp_batch.handover.parcel import Receipt, parcel
 from bsmtp_batch.handover.protocol import Line, Silence, papers, read_line, read_papers
 from bsmtp_batch.ledger import Ledger
-from bsmtp_batch.receive import Receiver
+from bsmtp_batch.receive.session import Receiver
 from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.medium import chunks_of, write_part
 
