@@ -20,7 +20,7 @@ from bsmtp_batch.spool import clock, durable, listing, names, recover, table
 from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.listing import Entry
 from bsmtp_batch.spool.release import remove_kept
-from bsmtp_batch.spool.store import MANIFEST, REASON, Route, Standing
+from bsmtp_batch.spool.store import MANIFEST, REASON, SIGNATURE, Route, Standing, batch_of
 
 DAY = 86400
 REMEMBER = 7 * DAY
@@ -75,6 +75,7 @@ def overdue_of_inbox(inbox: Inbox, *, keep: float, now: float) -> Iterator[Overd
             yield Overdue("rubbish", inbox.origin, entry.path, entry.size)
     for directory in (inbox.path, inbox.at(names.NEW), inbox.at(names.BAD)):
         yield from _unnamed(directory, inbox.origin, now)
+    yield from _lone_papers(inbox, now)
 
 
 def expire_route(route: Route, *, keep: float, now: float) -> Iterator[Overdue]:
@@ -113,9 +114,10 @@ def _overdue_batch(route: Route, standing: Standing, keep: float, now: float) ->
     state = standing.row.name if standing.row is not None else ""
     if state == "kept":
         batch = listing.entry(route.at(names.KEPT, standing.name))
-        manifest = listing.entry(route.at(names.KEPT, standing.name + MANIFEST))
+        beside = (listing.entry(route.at(names.KEPT, standing.name + suffix)) for suffix in (MANIFEST, SIGNATURE))
         if isinstance(batch, Entry) and _age(batch, now) > keep:
-            yield Overdue("kept", route.name, batch.path, batch.size + getattr(manifest, "size", 0))
+            octets = batch.size + sum(entry.size for entry in beside if isinstance(entry, Entry))
+            yield Overdue("kept", route.name, batch.path, octets)
     elif state == "gone":
         done = listing.entry(route.list_path(standing.sequence, done=True))
         if isinstance(done, Entry) and _age(done, now) > max(keep, REMEMBER):
@@ -127,6 +129,18 @@ def _unnamed(directory: str, party: str, now: float) -> Iterator[Overdue]:
     for entry in _files(directory, hidden=True):
         if entry.name.startswith(".") and _age(entry, now) > table.RUBBISH_AGE:
             yield Overdue("rubbish", party, entry.path, entry.size)
+
+
+def _lone_papers(inbox: Inbox, now: float) -> Iterator[Overdue]:
+    """Manifests and signatures in ``new/`` of batches that are nowhere: the contact that brought them was killed, and
+    the far side did not offer them again."""
+    papers = [e for e in _files(inbox.at(names.NEW)) if batch_of(e.name) != e.name]
+    old = [e for e in papers if _age(e, now) > table.RUBBISH_AGE]
+    there = [e.name for d in names.IN_DIRECTORIES for e in _files(inbox.at(d))] if old else []
+    for entry in old:
+        batch = batch_of(entry.name)
+        if not any(name.startswith(batch) and batch_of(name) == name for name in there):
+            yield Overdue("rubbish", inbox.origin, entry.path, entry.size)
 
 
 def _files(directory: str, *, hidden: bool = False) -> Iterator[Entry]:

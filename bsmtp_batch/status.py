@@ -11,7 +11,7 @@ from bsmtp_batch.ledger import Contact, Ledger
 from bsmtp_batch.spool import listing, names
 from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.listing import Entry, Odd
-from bsmtp_batch.spool.store import MANIFEST, REASON, SMALL_CAP, Fragment, Route, Spool, Standing
+from bsmtp_batch.spool.store import MANIFEST, REASON, SIGNATURE, SMALL_CAP, Fragment, Route, Spool, Standing
 
 TRIES = 3
 """Looks at a route before something odd is believed: files move while nobody holds them."""
@@ -60,7 +60,8 @@ class RouteStatus:
 
 @dataclass
 class OriginStatus:
-    """One origin. ``missing`` says which numbers of its batches have not come."""
+    """One origin. ``missing`` says which numbers of its batches have not come, ``remarks`` what else was noticed about
+    them."""
 
     origin: str
     new: Heap = field(default_factory=Heap)
@@ -69,6 +70,7 @@ class OriginStatus:
     aside: list[Aside] = field(default_factory=list)
     odd: list[Aside] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def route_status(route: Route) -> RouteStatus:
@@ -95,11 +97,12 @@ def origin_status(inbox: Inbox) -> OriginStatus:
         for entry in listing.entries(inbox.at(directory), lenient=True):
             if isinstance(entry, Odd):
                 found.odd.append(Aside(entry.path, 0, entry.reason))
-            elif not entry.name.endswith((MANIFEST, REASON)):
+            elif not entry.name.endswith((MANIFEST, REASON, SIGNATURE)):
                 heap.add(entry.size, max(entry.modified, entry.changed), _messages(entry.path + MANIFEST))
     found.aside = list(_asides(inbox.at(names.BAD)))
     try:
-        found.missing = inbox.sequences().missing()
+        seen = inbox.sequences()
+        found.missing, found.remarks = seen.missing(), seen.remarks
     except OSError as error:
         found.odd.append(Aside(inbox.path, 0, f"the numbers seen cannot be read: {error.strerror}"))
     return found
@@ -159,7 +162,7 @@ def _asides(directory: str) -> Iterator[Aside]:
     for entry in found:
         if isinstance(entry, Odd):
             yield Aside(entry.path, 0, entry.reason)
-        elif not entry.name.endswith((REASON, MANIFEST)):
+        elif not entry.name.endswith((REASON, MANIFEST, SIGNATURE)):
             yield Aside(entry.path, entry.size, _reason(entry.path))
 
 

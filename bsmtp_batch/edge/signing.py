@@ -74,7 +74,7 @@ def verifier(allowed_signers: str) -> Callable[[bytes, bytes, str], str]:
 
 
 def is_whole(signature: bytes) -> bool:
-    """Whether ``signature`` is written as ssh-keygen writes one: its frame, and between it base64 in lines of one length.
+    """Whether ``signature`` is written as ssh-keygen writes one: a frame, and inside it base64 in lines of one length.
 
     Readers of base64 pass over blanks and over the last bits; what was changed there would be as good as before.
     """

@@ -1,7 +1,7 @@
 """What has arrived in the spool: batches in ``in/ORIGIN/new`` and ``work``, and their way to ``done`` or ``bad``.
 
-Each step is a rename made durable. A batch's manifest goes ahead of it, so wherever a crash leaves the two, the batch
-is found and its manifest is in one of the directories of the same origin.
+Each step is a rename made durable. A batch's signature and manifest go ahead of it, so wherever a crash leaves them,
+the batch is found and the others are in one of the directories of the same origin.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bsmtp_batch.spool import durable, listing, locks, names, routes
 from bsmtp_batch.spool.listing import Odd
-from bsmtp_batch.spool.store import MANIFEST, Spool
+from bsmtp_batch.spool.store import MANIFEST, SIGNATURE, Spool
 
 SUFFIXES = (".bsmtp", ".bsmtp.gz", ".bsmtp.xz", ".bsmtp.zst", ".bsmtp.Z")
 """How the names of batches end; what a file really is shows when it is opened."""
@@ -42,8 +42,7 @@ class Arrival:
 
     def manifest(self) -> str | None:
         """Where the manifest is, if there is one."""
-        places = (self._at(directory, self.plain_name + MANIFEST) for directory in names.IN_DIRECTORIES)
-        return next((place for place in places if os.path.lexists(place)), None)
+        return self._beside(MANIFEST)
 
     @property
     def plain_name(self) -> str:
@@ -51,13 +50,18 @@ class Arrival:
         return plain_name(self.name)
 
     def move(self, directory: str) -> Arrival:
-        """Take the batch, with its manifest, to ``directory`` of its origin. Raises ``OSError``."""
+        """Take the batch, with what lies beside it, to ``directory`` of its origin. Raises ``OSError``."""
         if directory != self.directory:
-            manifest = self.manifest()
-            if manifest is not None:
-                durable.rename_durably(manifest, self._at(directory, self.plain_name + MANIFEST))
+            for suffix in (SIGNATURE, MANIFEST):
+                found = self._beside(suffix)
+                if found is not None:
+                    durable.rename_durably(found, self._at(directory, self.plain_name + suffix))
             durable.rename_durably(self.path, self._at(directory, self.name))
         return Arrival(self.spool, self.origin, directory, self.name)
+
+    def _beside(self, suffix: str) -> str | None:
+        places = (self._at(directory, self.plain_name + suffix) for directory in names.IN_DIRECTORIES)
+        return next((place for place in places if os.path.lexists(place)), None)
 
     def _at(self, directory: str, name: str) -> str:
         return f"{self.base}/{directory}/{name}"
@@ -87,7 +91,7 @@ def _waiting(spool: str, origin: str, directory: str) -> Iterator[Arrival | Odd]
             yield found
         elif found.name.endswith(SUFFIXES):
             yield Arrival(spool, origin, directory, found.name)
-        elif not found.name.endswith((MANIFEST, ".sig")):
+        elif not found.name.endswith((MANIFEST, SIGNATURE)):
             yield Odd(found.path, "does not have the name of a batch")
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 from bsmtp_batch.spool import durable, listing, locks, names, routes
 from bsmtp_batch.spool.listing import Entry, open_regular
 from bsmtp_batch.spool.sequences import Sequences
-from bsmtp_batch.spool.store import MANIFEST, REASON, SMALL_CAP
+from bsmtp_batch.spool.store import MANIFEST, REASON, SIGNATURE, SMALL_CAP
 
 INTAKE_LOCK = "intake.lock"
 SEQUENCES = "sequences"
@@ -84,18 +85,19 @@ class Inbox:
         """Forget what came of ``name`` so far."""
         durable.remove(self.part(name))
 
-    def publish(self, name: str, manifest: bytes) -> str:
-        """Give the settled part of ``name`` its final name in ``new/``, durably; the manifest first. Its path."""
+    def publish(self, name: str, manifest: bytes, signature: bytes = b"") -> str:
+        """Give the settled part of ``name`` its final name in ``new/``, durably; manifest and signature first. Its
+        path."""
         path = self.at(names.NEW, name)
-        durable.write_file(path + MANIFEST, manifest)
+        _write_papers(path, manifest, signature)
         durable.rename_durably(self.part(name), path)
         return path
 
-    def set_damaged(self, name: str, manifest: bytes, reason: str) -> str:
+    def set_damaged(self, name: str, manifest: bytes, reason: str, signature: bytes = b"") -> str:
         """Keep the part of ``name`` in ``bad/`` with ``reason``, in place of an earlier damaged one. Its path."""
         path = self.at(names.BAD, name + DAMAGED)
         durable.write_file(path + REASON, (reason + "\n").encode())
-        durable.write_file(path + MANIFEST, manifest)
+        _write_papers(path, manifest, signature)
         durable.rename_durably(self.part(name), path)
         return path
 
@@ -106,14 +108,30 @@ class Inbox:
         except (FileNotFoundError, ValueError):
             return Sequences()
 
-    def see(self, node: str, route: str, number: int) -> str:
-        """Note that batch ``number`` came, durably; a sentence when that is remarkable, otherwise ``""``."""
+    def see(
+        self, node: str, route: str, number: int, *, digest: str = "", previous: str = "", again: bool = False
+    ) -> str:
+        """Note that batch ``number`` came, durably; a sentence when that is remarkable, otherwise ``""``.
+
+        ``digest`` and ``previous`` as in :meth:`Sequences.see`. ``again``: it is the very batch that came before.
+        """
         found = self.sequences()
         before = found.to_bytes()
-        remark = found.see(node, route, number)
+        remark = found.see(node, route, number, digest=digest, previous=previous)
+        if not again:
+            found.remember(remark, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         if found.to_bytes() != before:
             durable.write_file(self.at(SEQUENCES), found.to_bytes())
         return remark
+
+
+def _write_papers(path: str, manifest: bytes, signature: bytes) -> None:
+    """Put manifest and signature beside what is to be the batch ``path``, durably."""
+    if signature:
+        durable.write_file(path + SIGNATURE, signature)
+    else:
+        durable.remove(path + SIGNATURE)  # of an earlier attempt that was signed
+    durable.write_file(path + MANIFEST, manifest)
 
 
 def digest_of(path: str) -> tuple[int, str]:

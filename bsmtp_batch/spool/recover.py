@@ -13,7 +13,7 @@ from bsmtp_batch.errors import Setting
 from bsmtp_batch.spool import durable, listing, names, reserve, table
 from bsmtp_batch.spool.listing import Entry
 from bsmtp_batch.spool.lists import Intent, Member
-from bsmtp_batch.spool.store import MANIFEST, REASON, Fragment, Route, Standing
+from bsmtp_batch.spool.store import MANIFEST, REASON, SIGNATURE, Fragment, Route, Standing, batch_of
 
 SLICE = 256
 """Members swapped for markers under one exclusive lock: hand-ins wait for a slice, not for the whole batch. Each
@@ -87,13 +87,18 @@ def finish_commit(route: Route, intent: Intent) -> None:
 
 
 def finish_release(route: Route, name: str) -> None:
-    """*released*: the batch is in ``kept/``, let its manifest follow."""
+    """*released*: the batch is in ``kept/``, let its signature and then its manifest follow."""
     durable.fsync_dir(route.at(names.KEPT))
+    if listing.is_there(route.at(names.READY, name + SIGNATURE)):
+        durable.rename_durably(route.at(names.READY, name + SIGNATURE), route.at(names.KEPT, name + SIGNATURE))
     durable.rename_durably(route.at(names.READY, name + MANIFEST), route.at(names.KEPT, name + MANIFEST))
 
 
 def finish_expiry(route: Route, name: str) -> None:
-    """*expiring*: the batch has gone from ``kept/``, let its manifest follow."""
+    """*expiring*: the batch has gone from ``kept/``, let its signature and then its manifest follow."""
+    if listing.is_there(route.at(names.KEPT, name + SIGNATURE)):
+        durable.remove(route.at(names.KEPT, name + SIGNATURE))
+        durable.fsync_dir(route.at(names.KEPT))
     durable.remove(route.at(names.KEPT, name + MANIFEST))
     durable.fsync_dir(route.at(names.KEPT))
 
@@ -168,13 +173,13 @@ def _mark(path: str) -> None:
 def _put_aside(route: Route, intent: Intent) -> None:
     name = intent.replaces
     durable.write_file(route.at(names.DEAD, name + REASON), f"replaced by {intent.name}\n".encode())
-    for file in (name, name + MANIFEST):
+    for file in (name, name + SIGNATURE, name + MANIFEST):
         if listing.is_there(route.at(names.READY, file)):
             durable.rename_durably(route.at(names.READY, file), route.at(names.DEAD, file))
 
 
 def _is_of(name: str, sequence: int) -> bool:
-    parsed = names.parse_batch_name(name.removesuffix(MANIFEST))
+    parsed = names.parse_batch_name(batch_of(name))
     return parsed is not None and parsed[1] == sequence
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bsmtp_batch.errors import Setting, Usage
 from bsmtp_batch.spool import durable, listing, names, reserve
 from bsmtp_batch.spool.listing import Entry
-from bsmtp_batch.spool.store import Route
+from bsmtp_batch.spool.store import MANIFEST, REASON, SIGNATURE, Route
 
 _REMOVED = ".removed."
 """What the directory of a removed route begins with until it is gone; no route can be called so."""
@@ -108,7 +108,7 @@ def holding(route: Route) -> Holding:
     """What ``route`` still holds: fragments, batches that wait for a contact, and what was set aside."""
     fragments = _files(route.at(names.NEW))
     ready = [e for e in _files(route.at(names.READY)) if names.parse_batch_name(e.name)]
-    dead = [e for e in _files(route.at(names.DEAD)) if not e.name.endswith(".reason")]
+    dead = [e for e in _files(route.at(names.DEAD)) if not e.name.endswith((REASON, MANIFEST, SIGNATURE))]
     return Holding(len(fragments), len(ready), len(dead), sum(e.size for e in (*fragments, *ready, *dead)))
 
 

@@ -14,11 +14,22 @@ from bsmtp_batch.spool.lists import Intent
 
 MANIFEST = ".json"
 """What the manifest of a batch is called, after the name of the batch."""
+SIGNATURE = ".sig"
+"""What the signature over the manifest of a batch is called, after the name of the batch; few batches have one."""
 REASON = ".reason"
 """Where the reason stands why a file was set aside, after the name of the file."""
 
 LIST_CAP = 256_000_000
 SMALL_CAP = 65_536
+SIGNATURE_CAP = 16_384
+
+
+def batch_of(name: str) -> str:
+    """The name of the batch that the file ``name`` is, or is the manifest or signature of."""
+    for suffix in (MANIFEST, SIGNATURE):
+        if name.endswith(suffix):
+            return name[: -len(suffix)]
+    return name
 
 
 @dataclass(frozen=True)
@@ -220,13 +231,13 @@ class _Scan:
         self._present: dict[int, set[str]] = {}
         self._names: dict[int, set[str]] = {}
         self._read_lists()
-        for directory, batch, manifest in (
-            (names.TMP, table.TMP, table.TMP),
-            (names.READY, table.READY, table.READY_MANIFEST),
-            (names.KEPT, table.KEPT, table.KEPT_MANIFEST),
-            (names.DEAD, table.DEAD, ""),
+        for directory, batch, manifest, signature in (
+            (names.TMP, table.TMP, table.TMP, table.TMP),
+            (names.READY, table.READY, table.READY_MANIFEST, table.READY_SIGNATURE),
+            (names.KEPT, table.KEPT, table.KEPT_MANIFEST, table.KEPT_SIGNATURE),
+            (names.DEAD, table.DEAD, "", ""),
         ):
-            self._read(directory, batch, manifest)
+            self._read(directory, {"": batch, MANIFEST: manifest, SIGNATURE: signature})
 
     def standings(self) -> list[Standing]:
         return [self._standing(sequence) for sequence in sorted(self._present)]
@@ -244,16 +255,17 @@ class _Scan:
         for sequence, suffix in self.route.lists(lenient=self._lenient):
             self._present.setdefault(sequence, set()).add(table.LIST if suffix == "list" else table.DONE)
 
-    def _read(self, directory: str, batch: str, manifest: str) -> None:
+    def _read(self, directory: str, columns: dict[str, str]) -> None:
         known_elsewhere = directory in (names.TMP, names.DEAD)  # hand-ins and fragments that were set aside
         for found in listing.entries(self.route.at(directory), lenient=self._lenient):
             name = found.name if isinstance(found, Entry) else ""
-            parsed = names.parse_batch_name(name.removesuffix(MANIFEST))
+            batch = batch_of(name)
+            parsed = names.parse_batch_name(batch)
             if parsed is not None and parsed[0] == self.route.name:
-                column = manifest if name.endswith(MANIFEST) else batch
+                column = columns[name.removeprefix(batch)]
                 if column:
                     self._present.setdefault(parsed[1], set()).add(column)
-                    self._names.setdefault(parsed[1], set()).add(name.removesuffix(MANIFEST))
+                    self._names.setdefault(parsed[1], set()).add(batch)
             elif isinstance(found, Odd):
                 self.odd.append(found)
             elif not known_elsewhere:

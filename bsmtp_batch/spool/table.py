@@ -8,6 +8,9 @@ touched, and it is shown.
 Two things have states: a batch number of a route, and a fragment (one file handed in by ``deliver``). Files that are
 still being written by a hand-in or by a transfer have names of their own in ``tmp/``; they belong to no row, and age
 alone removes them (:data:`RUBBISH_AGE`).
+
+A signature belongs to its manifest: it comes into ``ready/`` behind it and before the batch, goes to ``kept/`` and from
+there before it, and is in no state of its own. A batch that is not signed walks through the same rows without one.
 """
 
 from __future__ import annotations
@@ -19,10 +22,21 @@ RUBBISH_AGE = 36 * 3600
 day."""
 
 TMP, LIST, DONE = "tmp/BATCH", "lists/N.list", "lists/N.done"
-READY_MANIFEST, READY = "ready/BATCH.json", "ready/BATCH"
-KEPT, KEPT_MANIFEST, DEAD = "kept/BATCH", "kept/BATCH.json", "dead/BATCH"
-BATCH_COLUMNS = (TMP, LIST, DONE, READY_MANIFEST, READY, KEPT, KEPT_MANIFEST, DEAD)
-"""What exists of batch number N. ``tmp/BATCH`` stands for the batch and its manifest, either or both."""
+READY_MANIFEST, READY_SIGNATURE, READY = "ready/BATCH.json", "ready/BATCH.sig", "ready/BATCH"
+KEPT, KEPT_SIGNATURE, KEPT_MANIFEST, DEAD = "kept/BATCH", "kept/BATCH.sig", "kept/BATCH.json", "dead/BATCH"
+BATCH_COLUMNS = (
+    TMP,
+    LIST,
+    DONE,
+    READY_MANIFEST,
+    READY_SIGNATURE,
+    READY,
+    KEPT,
+    KEPT_SIGNATURE,
+    KEPT_MANIFEST,
+    DEAD,
+)
+"""What exists of batch number N. ``tmp/BATCH`` stands for the batch, its manifest and its signature, any of them."""
 
 NEW, MARKER, DEAD_FRAGMENT, REASON = "new/KEY.DIGEST", "sealed/KEY", "dead/KEY.DIGEST", "dead/KEY.DIGEST.reason"
 FRAGMENT_COLUMNS = (NEW, MARKER, DEAD_FRAGMENT, REASON)
@@ -52,16 +66,18 @@ class Row:
 
 
 BATCH_ROWS = (
-    Row("building", "+-------", "the sealer stopped before its list: rubbish, the members wait in new/", "undo"),
-    Row("intended", "?+-?----", "listed, not committed: the number is given back, the members wait", "undo"),
-    Row("committed", "-+-++---", "durable, its members perhaps still in new/: remembered and removed", "finish_commit"),
-    Row("sealed", "--+++---", "waits for a contact", takeable=True),
-    Row("released", "--++-+--", "a receipt came; the manifest has not followed yet", "finish_release"),
-    Row("kept", "--+--++-", "acknowledged; stays until its time is over"),
-    Row("expiring", "--+---+-", "its time is over and the batch is gone; the manifest is not", "finish_expiry"),
-    Row("gone", "--+-----", "only the finished list is left, until its KEYs are forgotten"),
-    Row("replaced", "--++---+", "put aside by a batch whose own list is not done yet", "finish_commit"),
-    Row("set aside", "--+----+", "a newer batch holds what was left of it"),
+    Row("building", "+---------", "the sealer stopped before its list: rubbish, the members wait in new/", "undo"),
+    Row("intended", "?+-??-----", "listed, not committed: the number is given back, the members wait", "undo"),
+    Row(
+        "committed", "-+-+?+----", "durable, its members perhaps still in new/: remembered and removed", "finish_commit"
+    ),
+    Row("sealed", "--++?+----", "waits for a contact", takeable=True),
+    Row("released", "--++?-+?--", "a receipt came; the manifest has not followed yet", "finish_release"),
+    Row("kept", "--+---+?+-", "acknowledged; stays until its time is over"),
+    Row("expiring", "--+----?+-", "its time is over and the batch is gone; the manifest is not", "finish_expiry"),
+    Row("gone", "--+-------", "only the finished list is left, until its KEYs are forgotten"),
+    Row("replaced", "--++?----+", "put aside by a batch whose own list is not done yet", "finish_commit"),
+    Row("set aside", "--+------+", "a newer batch holds what was left of it"),
 )
 """Every lawful state of a batch number. ``finish_commit`` of *replaced* is that of the batch which replaces it."""
 

@@ -152,9 +152,9 @@ def _make(state: _State, path: str) -> None:
     directory, _, name = path.rpartition("/")
     inside = path.removeprefix(state.home)
     passing = name.startswith((".", "ledger.db")) or "/tmp/" in inside or "/.lock" in inside
-    # A manifest comes before its batch into the same directory, so the fsync for the batch covers it. A receipt or the
-    # note of a number that is lost comes again.
-    if not (passing or name.endswith((".lock", ".json", ".ack")) or name == "sequences"):
+    # Manifest and signature come before their batch into the same directory, so the fsync for the batch covers them. A
+    # receipt or the note of a number that is lost comes again.
+    if not (passing or name.endswith((".lock", ".json", ".sig", ".ack")) or name == "sequences"):
         state.made.setdefault(directory, set()).add(path)
 
 
