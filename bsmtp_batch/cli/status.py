@@ -101,6 +101,7 @@ def _rows(
             "work": _heap(origin.work),
             "done": _heap(origin.done),
             "missing": origin.missing,
+            "remarks": origin.remarks,
             "set_aside": _asides(origin.aside),
             "odd": _asides(origin.odd),
         }
@@ -150,6 +151,8 @@ def _show(store: Spool, routes: list[RouteStatus], origins: list[OriginStatus], 
     for origin in origins:
         for sentence in origin.missing:
             typer.echo(common.printable(f"missing: {sentence}"))
+        for sentence in origin.remarks:
+            typer.echo(common.printable(f"noticed: {origin.origin}: {sentence}"))
 
 
 def _table(title: str, *columns: str) -> Any:

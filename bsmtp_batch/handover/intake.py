@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bsmtp_batch.batch.manifest import Manifest, ManifestError
 from bsmtp_batch.errors import Bad, Later
 from bsmtp_batch.handover.parcel import Parcel
+from bsmtp_batch.handover.trust import UNSIGNED, Trust
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.spool import durable, names
 from bsmtp_batch.spool.inbox import Inbox, digest_of
@@ -31,18 +32,31 @@ class Arrived:
 
 
 class Intake:
-    """Takes batches in for one contact. The caller holds ``inbox.intake()`` around each batch."""
+    """Takes batches in for one contact, those that ``trust`` lets pass. The caller holds ``inbox.intake()`` around each
+    batch."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, trust: Trust = UNSIGNED) -> None:
         self._ledger = ledger
+        self._trust = trust
+        self._admitted: Parcel | None = None
         self._imported: dict[str, dict[str, str]] = {}
+
+    def admit(self, parcel: Parcel) -> None:
+        """Ask whether ``parcel`` may be taken at all; to be called before anything is made or moved for it.
+
+        Raises what :meth:`~bsmtp_batch.handover.trust.Trust.check` raises.
+        """
+        if parcel != self._admitted:
+            self._trust.check(parcel)
+            self._admitted = parcel
 
     def held(self, inbox: Inbox, parcel: Parcel) -> bool:
         """Whether this very batch is safe here already, so that it may be acknowledged (again).
 
         Raises :class:`~bsmtp_batch.errors.Bad` when another batch has its name: ours stays, theirs is not taken; and
-        ``OSError``.
+        ``OSError``, and what :meth:`admit` raises.
         """
+        self.admit(parcel)
         for directory, path in inbox.places(parcel.name):
             # What import found bad may have been damaged here; only the same bad bytes again are a repetition.
             found = digest_of(path)[1] if directory == names.BAD else _sha256(inbox, parcel.name, path)
@@ -50,7 +64,7 @@ class Intake:
                 # Seen is not durable: whoever brought it may have been stopped between the rename and the fsync, or
                 # before its number was noted, which would be told as a gap for ever.
                 durable.fsync_dir(inbox.at(directory))
-                inbox.see(parcel.manifest.origin, parcel.route, parcel.manifest.sequence)
+                _see(inbox, parcel.manifest, again=True)
                 return True
             if directory != names.BAD:
                 raise _other_bytes(parcel)
@@ -62,8 +76,10 @@ class Intake:
     def keep(self, inbox: Inbox, parcel: Parcel) -> Arrived:
         """Store what the courier brought (``inbox.part(name)``) for good.
 
-        Raises :class:`Differs` when it is not what the manifest says, and ``OSError``; then nothing has its final name.
+        Raises :class:`Differs` when it is not what the manifest says, and ``OSError``, and what :meth:`admit` raises;
+        then nothing has its final name.
         """
+        self.admit(parcel)
         size, sha256 = inbox.settle_part(parcel.name)
         manifest = parcel.manifest
         difference = manifest.matches(size, sha256, manifest.messages, manifest.recipients)
@@ -73,8 +89,8 @@ class Intake:
                 safe="It was not acknowledged, so the far side keeps it",
                 next="the next contact tries again",
             )
-        path = inbox.publish(parcel.name, parcel.raw)
-        remark = inbox.see(manifest.origin, manifest.route, manifest.sequence)
+        path = inbox.publish(parcel.name, parcel.raw, parcel.signature)
+        remark = _see(inbox, manifest)
         self.note(inbox, parcel, names.NEW, remark)
         return Arrived(path, remark)
 
@@ -99,6 +115,17 @@ class Intake:
             rows = self._ledger.batches(direction="in", party=origin, state=IMPORTED)
             self._imported[origin] = {row.name: row.sha256 for row in rows}
         return self._imported[origin]
+
+
+def _see(inbox: Inbox, manifest: Manifest, *, again: bool = False) -> str:
+    return inbox.see(
+        manifest.origin,
+        manifest.route,
+        manifest.sequence,
+        digest=manifest.digest(),
+        previous=manifest.previous,
+        again=again,
+    )
 
 
 def _sha256(inbox: Inbox, name: str, path: str) -> str:

@@ -10,10 +10,10 @@ from bsmtp_batch.batch.manifest import MAX_BYTES
 from bsmtp_batch.errors import Problem
 from bsmtp_batch.handover.parcel import Parcel, Receipt, parcel
 from bsmtp_batch.ledger import Ledger
-from bsmtp_batch.spool import listing, names, recover
+from bsmtp_batch.spool import listing, names, recover, table
 from bsmtp_batch.spool.locks import Busy
 from bsmtp_batch.spool.release import release, sha256_of
-from bsmtp_batch.spool.store import MANIFEST, Route
+from bsmtp_batch.spool.store import MANIFEST, SIGNATURE, SIGNATURE_CAP, Route, Standing
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,17 @@ def ready(route: Route) -> Iterator[Parcel | Hindrance]:
     for standing in sealed:
         try:
             raw = listing.read_small(route.at(names.READY, standing.name + MANIFEST), MAX_BYTES)
-            yield parcel(standing.name, raw)
+            yield parcel(standing.name, raw, _signature(route, standing))
         except (OSError, ValueError) as error:
-            yield Hindrance(route.name, f"the manifest of {standing.name} cannot be read: {error}", 65)
+            yield Hindrance(route.name, f"manifest or signature of {standing.name} cannot be read: {error}", 65)
         except Problem as problem:
             yield Hindrance(route.name, f"{standing.name}: {problem.what}", problem.code)
+
+
+def _signature(route: Route, standing: Standing) -> bytes:
+    if table.READY_SIGNATURE not in standing.present:
+        return b""
+    return listing.read_small(route.at(names.READY, standing.name + SIGNATURE), SIGNATURE_CAP)
 
 
 def acknowledge(route: Route, receipt: Receipt, ledger: Ledger) -> bool:

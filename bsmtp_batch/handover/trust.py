@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bsmtp_batch.errors import Bad
+from bsmtp_batch.errors import Bad, Setting
 from bsmtp_batch.handover.parcel import Parcel
 
 Verify = Callable[[bytes, bytes, str], str]
@@ -24,7 +24,14 @@ class Trust:
     verify: Verify | None = None
 
     def check(self, parcel: Parcel) -> None:
-        """Raise :class:`~bsmtp_batch.errors.Bad` unless ``parcel`` may be taken."""
+        """Raise :class:`~bsmtp_batch.errors.Bad` unless ``parcel`` may be taken; what ``verify`` raises, and
+        :class:`~bsmtp_batch.errors.Setting` when a signature is required that nobody can check."""
+        if self.required and self.verify is None:
+            raise Setting(
+                f"batch {parcel.name} is not taken: its signature is required, and no allowed signers are named",
+                safe="Nothing of it was stored and it was not acknowledged, so the far side keeps it",
+                next="name the file of allowed signers in the settings",
+            )
         wrong = "it is not signed" if self.required and not parcel.signature else self._wrong(parcel)
         if wrong:
             raise Bad(

@@ -1,8 +1,12 @@
 """Which numbers of the batches of others have been seen, so that a gap or a replay is noticed.
 
 A node numbers its batches per route without gaps, so a number that never came is a loss until it comes. What is
-noticed is told and kept; it never stops anything. One text file per origin, a line per sending node and route:
-``NODE ROUTE FIRST HIGHEST MISSING``, where MISSING is ``-`` or ranges such as ``3-5,9-9``.
+noticed is told and kept; it never stops anything. Each manifest names the one before it by its hash, so that numbers in
+order of which one was exchanged are noticed, too.
+
+One text file per origin, a line per sending node and route: ``NODE ROUTE FIRST HIGHEST MISSING DIGEST``, where MISSING
+is ``-`` or ranges such as ``3-5,9-9``, and DIGEST the hex sha256 of the manifest with the highest number; files of
+earlier versions lack it. A line that begins with ``!`` is something noticed that no later batch can put right.
 """
 
 from __future__ import annotations
@@ -11,6 +15,9 @@ from dataclasses import dataclass, field
 
 MAX_RANGES = 1000
 """Ranges remembered per line; beyond that the oldest gaps are no longer told of one by one."""
+MAX_REMARKS = 8
+"""Remarks remembered, the latest ones."""
+_LASTING = ("chain:", "replay:")
 
 
 @dataclass
@@ -18,6 +25,7 @@ class _Line:
     first: int
     highest: int
     missing: list[tuple[int, int]] = field(default_factory=list)
+    digest: str = ""
 
 
 class Sequences:
@@ -25,17 +33,22 @@ class Sequences:
 
     def __init__(self) -> None:
         self._lines: dict[tuple[str, str], _Line] = {}
+        self.remarks: list[str] = []
+        """What was noticed and cannot be put right by a later batch, oldest first."""
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Sequences:
         """The file read back; a line that makes no sense is forgotten, since nothing but a warning hangs on it."""
         found = cls()
         for text in data.decode("ascii", "replace").splitlines():
+            if text.startswith("! "):
+                found.remarks.append(text[2:])
+                continue
             try:
-                node, route, first, highest, ranges = text.split(" ")
+                node, route, first, highest, ranges, *digest = text.split(" ")
                 missing = [] if ranges == "-" else [_range(r) for r in ranges.split(",")]
-                found._lines[node, route] = _Line(int(first), int(highest), missing)
-            except ValueError:
+                found._lines[node, route] = _Line(int(first), int(highest), missing, *digest)
+            except (TypeError, ValueError):
                 continue
         return found
 
@@ -44,19 +57,31 @@ class Sequences:
         lines = []
         for (node, route), line in sorted(self._lines.items()):
             ranges = ",".join(f"{a}-{b}" for a, b in line.missing[-MAX_RANGES:]) or "-"
-            lines.append(f"{node} {route} {line.first} {line.highest} {ranges}\n")
-        return "".join(lines).encode("ascii")
+            lines.append(f"{node} {route} {line.first} {line.highest} {ranges} {line.digest}".rstrip() + "\n")
+        lines += [f"! {remark}\n" for remark in self.remarks[-MAX_REMARKS:]]
+        return "".join(lines).encode("ascii", "replace")
 
-    def see(self, node: str, route: str, number: int) -> str:
-        """Note that ``number`` came; returns a sentence when that is remarkable, otherwise ``""``."""
+    def remember(self, remark: str, when: str) -> None:
+        """Keep ``remark`` (of :meth:`see`, made ``when``), if it is one that no later batch can put right."""
+        if remark.startswith(_LASTING):
+            self.remarks = [*self.remarks, f"{when} {remark}"][-MAX_REMARKS:]
+
+    def see(self, node: str, route: str, number: int, *, digest: str = "", previous: str = "") -> str:
+        """Note that ``number`` came; returns a sentence when that is remarkable, otherwise ``""``.
+
+        ``digest`` is the hex sha256 of its manifest, ``previous`` what that says of the manifest before it; both may be
+        empty.
+        """
         line = self._lines.get((node, route))
         if line is None:
-            self._lines[node, route] = _Line(number, number)
+            self._lines[node, route] = _Line(number, number, digest=digest)
             return ""
         if number > line.highest:
-            gap = (line.highest + 1, number - 1)
-            line.highest = number
+            gap, before = (line.highest + 1, number - 1), line.digest
+            line.highest, line.digest = number, digest
             if gap[0] > gap[1]:
+                if before and digest and previous != before:
+                    return f"chain: {number} of {route} from {node} was not made behind the {number - 1} that came"
                 return ""
             line.missing.append(gap)
             return f"gap: {_words(gap)} of {route} from {node} did not come before {number}"

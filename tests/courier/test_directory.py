@@ -401,7 +401,7 @@ def test_a_pull_killed_before_it_noted_the_number_leaves_no_gap_behind(link, mon
         link.push(link.hub)
         with monkeypatch.context() as patch:
             if number == 2:
-                patch.setattr(Inbox, "see", lambda *_: (_ for _ in ()).throw(Killed))
+                patch.setattr(Inbox, "see", lambda *_, **__: (_ for _ in ()).throw(Killed))
             with suppress(Killed):
                 link.pull(link.site)
         link.pull(link.site)
