@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
     codes = {
         65: "a damaged message was set aside in dead/, with the reason beside it; the rest was sealed",
-        75: "another sealer is at work, or the disk refused: what was not sealed waits as before",
+        75: "another sealer is at work, or the disk or the signing key refused: what was not sealed waits as before",
     }
     app.command(
         "seal",
@@ -70,9 +70,11 @@ def command(
 
 
 def _events(settings: Settings, route: Route, ledger: Ledger | None) -> Iterator[Event]:
+    from bsmtp_batch.edge.signing import Signer
     from bsmtp_batch.seal import Caps, seal_route
 
     wanted = settings.route(route.name)
+    key = settings.node.signing_key
     return seal_route(
         route,
         node=settings.node.name,
@@ -80,6 +82,7 @@ def _events(settings: Settings, route: Route, ledger: Ledger | None) -> Iterator
         classic=wanted.dialect == "classic",
         reserve_size=settings.node.reserve,
         ledger=ledger,
+        sign=Signer(key).sign if key else None,
     )
 
 

@@ -1,9 +1,9 @@
 """``dir:/path``: a memory stick, NFS, a synchronised folder.
 
-Each route is a folder ``path/ROUTE`` with ``NAME.bsmtp.json``, ``NAME.bsmtp`` and, from the taker,
-``NAME.bsmtp.ack``. The maker of a batch removes all three at its next contact after the receipt. A folder of this
-kind may hold half-copied files, and files of anybody: sizes and hashes decide, and what is not complete is left for
-later.
+Each route is a folder ``path/ROUTE`` with ``NAME.bsmtp.json``, ``NAME.bsmtp.sig`` where it is signed, ``NAME.bsmtp``
+and, from the taker, ``NAME.bsmtp.ack``. The maker of a batch removes them all at its next contact after the receipt. A
+folder of this kind may hold half-copied files, and files of anybody: sizes, hashes and signatures decide, and what is
+not complete is left for later.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bsmtp_batch.errors import Bad, Later, Problem
 from bsmtp_batch.handover.parcel import RECEIPT_CAP, Parcel, Receipt, parcel
 from bsmtp_batch.spool import names
 from bsmtp_batch.spool.medium import Folder, chunks_of, write_part
-from bsmtp_batch.spool.store import MANIFEST
+from bsmtp_batch.spool.store import MANIFEST, SIGNATURE, SIGNATURE_CAP, batch_of
 
 ACK = ".ack"
 TIME_GRAIN = 2.0
@@ -70,18 +70,19 @@ class Directory(Courier):
     def clear(self, route: str, receipt: Receipt) -> None:
         # The receipt goes last: as long as it is there, what is left of the batch is known to be nobody's loss.
         with self._guarded(route), self.root.below(route) as folder:
-            folder.remove(receipt.name, receipt.name + MANIFEST, receipt.name + ACK)
+            folder.remove(*(receipt.name + suffix for suffix in ("", SIGNATURE, MANIFEST, ACK)))
 
     def send(self, parcel: Parcel, path: str, moved: Moved) -> Sent:
         with self._guarded(parcel.route), self.root.make(parcel.route) as folder:
             theirs = _manifest_there(folder, parcel)
             if theirs is not None and theirs != parcel.raw:
                 raise _taken(parcel, self.path)
+            if theirs is None:
+                folder.write(parcel.name + MANIFEST, [parcel.raw])
+            _settle_signature(folder, parcel)
             modified = os.stat(path).st_mtime
             if theirs is not None and _is_there(folder, parcel, modified):
                 return Sent(False, None)
-            if theirs is None:
-                folder.write(parcel.name + MANIFEST, [parcel.raw])
             folder.write(parcel.name, _checked(parcel, chunks_of(path, moved)), modified=modified)
         return Sent(True, None)
 
@@ -161,7 +162,7 @@ def _remedy(error: OSError) -> str:
 def _offers(folder: Folder, route: str, place: str) -> Iterator[Parcel | Refusal]:
     present = set(folder.names())
     for name in sorted(present):
-        about = name.removesuffix(ACK).removesuffix(MANIFEST)
+        about = batch_of(name.removesuffix(ACK))
         parsed = names.parse_batch_name(about)
         if parsed is None or parsed[0] != route:
             yield Refusal(f"{place}/{name}", "is not the name of a batch of this route", 0)
@@ -169,6 +170,8 @@ def _offers(folder: Folder, route: str, place: str) -> Iterator[Parcel | Refusal
             yield from _offer(folder, name, present, place)
         elif name == about + MANIFEST and not {about, about + ACK} & present:
             yield Refusal(f"{place}/{about}", "only its manifest has come so far", 75)
+        elif name == about + SIGNATURE and not {about, about + MANIFEST, about + ACK} & present:
+            yield Refusal(f"{place}/{about}", "only its signature has come so far", 75)
 
 
 def _offer(folder: Folder, name: str, present: set[str], place: str) -> Iterator[Parcel | Refusal]:
@@ -176,11 +179,12 @@ def _offer(folder: Folder, name: str, present: set[str], place: str) -> Iterator
         yield Refusal(f"{place}/{name}", "its manifest has not come yet", 75)
         return
     try:
-        found = parcel(name, folder.read_small(name + MANIFEST, MAX_BYTES))
+        signature = folder.read_small(name + SIGNATURE, SIGNATURE_CAP) if name + SIGNATURE in present else b""
+        found = parcel(name, folder.read_small(name + MANIFEST, MAX_BYTES), signature)
     except ValueError as error:
-        yield Refusal(f"{place}/{name}{MANIFEST}", str(error), 65)
+        yield Refusal(f"{place}/{name}", f"its manifest or signature cannot be taken: {error}", 65)
     except OSError as error:
-        yield _unreadable(f"{place}/{name}{MANIFEST}", error)
+        yield _unreadable(f"{place}/{name}, its manifest or signature,", error)
     except Problem as problem:
         yield Refusal(f"{place}/{name}", f"{problem.what}; perhaps it is still being copied", 75)
     else:
@@ -214,6 +218,21 @@ def _manifest_there(folder: Folder, parcel: Parcel) -> bytes | None:
         return None if folder.find(parcel.name) is None else b""
     except ValueError:
         return b""
+
+
+def _settle_signature(folder: Folder, parcel: Parcel) -> None:
+    """Make the signature beside our manifest the one we have, or none."""
+    name = parcel.name + SIGNATURE
+    try:
+        theirs = folder.read_small(name, SIGNATURE_CAP) if folder.find(name) is not None else b""
+    except (ValueError, OSError):
+        theirs = None  # whatever it is, it is not what we put there
+    if theirs == parcel.signature:
+        return
+    if parcel.signature:
+        folder.write(name, [parcel.signature])
+    else:
+        folder.remove(name)
 
 
 def _is_there(folder: Folder, parcel: Parcel, modified: float) -> bool:

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from bsmtp_batch.batch.manifest import Manifest
-from bsmtp_batch.errors import Later, Setting
+from bsmtp_batch.errors import Later, Problem, Setting
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.seal.build import BadMember, Building, NeedsEhlo, Unreadable, Unsound
 from bsmtp_batch.seal.events import Caps, Event, Left, Recovered, Sealed, SetAside, Waiting
 from bsmtp_batch.spool import durable, names, recover, reserve
 from bsmtp_batch.spool.listing import open_regular
 from bsmtp_batch.spool.lists import Intent
-from bsmtp_batch.spool.store import MANIFEST, REASON, Fragment, Route
+from bsmtp_batch.spool.store import MANIFEST, REASON, SIGNATURE, Fragment, Route
 
 SKEW = 60
 """Seconds a hand-in may seem to lie in the future before its age is taken for unknown, and so for old enough."""
@@ -34,6 +34,7 @@ class _Order:
     classic: bool
     now: Callable[[], float]
     ledger: Ledger | None
+    sign: Callable[[bytes], bytes] | None
 
 
 def waiting(route: Route) -> Waiting:
@@ -59,18 +60,20 @@ def seal_route(
     reserve_size: int = 64_000_000,
     ledger: Ledger | None = None,
     now: Callable[[], float] = time.time,
+    sign: Callable[[bytes], bytes] | None = None,
 ) -> Iterator[Event]:
     """Seal what waits in ``route`` at this moment; yields what happens as it happens, and notes batches in ``ledger``.
+    ``sign`` gives the signature over a manifest; without it batches are not signed.
 
     Raises :class:`~bsmtp_batch.spool.locks.Busy` when another sealer is at work, :class:`~bsmtp_batch.errors.Later`
-    when the disk refuses (every message is in ``new/`` or in a batch, as before), and
+    when the disk refuses (every message is in ``new/`` or in a batch, as before), what ``sign`` raises (likewise), and
     :class:`~bsmtp_batch.errors.Setting` for a node name that cannot stand in a batch.
     """
     if not names.valid_node(node.encode()):
         raise _no_node(node)
     try:
         with route.sealing():
-            yield from _rounds(_Order(route, node, classic, now, ledger), caps)
+            yield from _rounds(_Order(route, node, classic, now, ledger, sign), caps)
             _make_reserve(route.spool, reserve_size)
     except OSError as error:
         raise _refused(route, error) from error
@@ -142,7 +145,12 @@ def _one(order: _Order, chosen: list[Fragment], *, esmtp: bool) -> Iterator[Even
         previous=previous,
         dialect="classic" if order.classic else "esmtp",
     )
-    _commit(route, manifest, building)
+    try:
+        signature = order.sign(manifest.to_bytes()) if order.sign else b""
+    except Problem:
+        durable.remove(passing)
+        raise
+    _commit(route, manifest, signature, building)
     sealed = Sealed(route.name, name, sequence, building.messages, building.recipients, building.size, sha256)
     yield sealed
     yield from _note(order.ledger, sealed)
@@ -190,10 +198,12 @@ def _add_all(route: Route, building: Building, chosen: list[Fragment]) -> Iterat
             os.close(source)
 
 
-def _commit(route: Route, manifest: Manifest, building: Building) -> None:
+def _commit(route: Route, manifest: Manifest, signature: bytes, building: Building) -> None:
     """Intent, commit, and the walk to the end; each step durable before the next."""
     name = manifest.name
     durable.write_file(route.at(names.TMP, name + MANIFEST), manifest.to_bytes())
+    if signature:
+        durable.write_file(route.at(names.TMP, name + SIGNATURE), signature)
     intent = Intent(
         name=name,
         route=route.name,
@@ -204,7 +214,7 @@ def _commit(route: Route, manifest: Manifest, building: Building) -> None:
         members=tuple(building.members),
     )
     durable.write_file(route.list_path(manifest.sequence, done=False), intent.to_bytes())
-    for file in (name + MANIFEST, name):
+    for file in (name + MANIFEST, *([name + SIGNATURE] if signature else []), name):
         durable.rename_durably(route.at(names.TMP, file), route.at(names.READY, file))
     recover.finish_commit(route, intent)
 
