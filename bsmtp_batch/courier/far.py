@@ -140,22 +140,24 @@ class Far:
         )
 
     def _unreached(self) -> Problem:
-        """Why the far side was not ready, from what ssh said."""
-        try:
-            status = self._child.finish(10.0)
-        except TimeoutError:
-            status = 0
-        said = " ".join(self._child.complaints())
-        if "Host key verification failed" in said or "HOST IDENTIFICATION HAS CHANGED" in said:
-            return _host_key(self._host)
-        if "Permission denied" in said:
-            return _no_entry(self._host, self._child.complaint())
-        if status == 127:
-            return self._not_ours()
-        why = self._child.complaint() or "it did not answer"
-        return Cut(
-            f"{self._host} cannot be reached: {why}", safe="Nothing was moved", next="run the command again later"
-        )
+        problem, status = unreached(self._child, self._host)
+        return self._not_ours() if status == 127 else problem
+
+
+def unreached(child: Child, host: str) -> tuple[Problem, int]:
+    """Why ``host`` was not reached, from what ``child``, an ssh, said before it ended; and its exit status."""
+    try:
+        status = child.finish(10.0)
+    except TimeoutError:
+        status = 0
+    said = " ".join(child.complaints())
+    if "Host key verification failed" in said or "HOST IDENTIFICATION HAS CHANGED" in said:
+        return _host_key(host), status
+    if "Permission denied" in said:
+        return _no_entry(host, child.complaint()), status
+    why = child.complaint() or "it did not answer"
+    problem = Cut(f"{host} cannot be reached: {why}", safe="Nothing was moved", next="run the command again later")
+    return problem, status
 
 
 def _host_key(host: str) -> Setting:
