@@ -12,10 +12,11 @@ from bsmtp_batch.spool.names import valid_route
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SIZES = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
-_WORD = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
-_FAR_END = re.compile(
-    rf"(?P<user>{_WORD})@(?P<host>{_WORD}|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?(?P<path>(?:/{_WORD})*/?)"
-)
+_USER = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
+_NAME = "[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"
+_SIX = r"\[[0-9A-Fa-f:.]{2,45}\]"
+_PATH = "(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*/?"
+_FAR_END = re.compile(rf"(?:{_USER}@)?(?P<host>{_NAME}|{_SIX})(?::(?P<port>[0-9]{{1,5}}))?{_PATH}")
 _FAR_END_EXAMPLE = (
     'write {scheme}://user@host/ or {scheme}://user@host:port/, with letters, digits, ".", "_" and "-" in user and host'
     ' (neither begins with "-"), and an IPv6 address in brackets'

@@ -134,11 +134,11 @@ GOOD_URLS = [
     "dir:/media/stick",
     "scp://mail@hub.example/",
     "scp://mail@hub.example",
+    "scp://hub-by-its-name-in-ssh_config/",
     "rsync://_bsmtp@192.0.2.1:2222/",
     "scp://a-b.c_d@[2001:db8::1]:22/",
 ]
 BAD_URLS = [
-    "scp://hub.example/",
     "scp:user@host/",
     "scp:/user@host/",
     "scp://-oProxyCommand=x@host/",

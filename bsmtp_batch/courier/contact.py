@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from bsmtp_batch.courier.contract import Courier, Cut, Moved, Refusal
+from bsmtp_batch.courier.bounds import UNWATCHED, Bounds, Watch
+from bsmtp_batch.courier.contract import Courier, Cut, Refusal
 from bsmtp_batch.errors import Bad, Later, Problem
 from bsmtp_batch.handover import outgoing
 from bsmtp_batch.handover.intake import Differs, Intake
@@ -24,8 +25,9 @@ from bsmtp_batch.spool import names
 from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.store import Route, Spool
 
-ACKNOWLEDGED, SENT, THERE, ARRIVED, AGAIN, REFUSED, LATER = (
+ACKNOWLEDGED, RELEASED, SENT, THERE, ARRIVED, AGAIN, REFUSED, LATER = (
     "acknowledged",
+    "released",
     "sent",
     "there already",
     "arrived",
@@ -59,7 +61,8 @@ class Terms:
 
     ``trust`` says which signatures are asked for. ``receipt`` is ``"ack"`` where only the far side's receipt releases
     a batch, ``"copied"`` where the courier's own word that it has arrived is to be enough. ``max_octets`` bounds the
-    octets of all batches of one contact, ``until`` (seconds since 1970) its time; None: not at all.
+    octets of all batches of one contact, ``until`` (seconds since 1970) its time, also in the middle of a batch; None:
+    not at all.
     """
 
     trust: Trust = UNSIGNED
@@ -68,8 +71,8 @@ class Terms:
     until: float | None = None
 
 
-def _nobody(_: int) -> None:
-    pass
+ANY = Terms()
+"""Bound by nothing."""
 
 
 def push(
@@ -77,14 +80,16 @@ def push(
     courier: Courier,
     ledger: Ledger,
     *,
-    moved: Moved = _nobody,
+    terms: Terms = ANY,
+    watch: Watch = UNWATCHED,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[Event]:
     """Hand the sealed batches of ``routes`` over to ``courier``, which is entered here.
 
     Raises :class:`~bsmtp_batch.courier.contract.Cut`; the contact is in the ledger then, too.
     """
-    return _recorded("push", courier, ledger, clock, _push(routes, courier, ledger, moved))
+    contact = _Contact("push", courier, ledger, terms, _bounds(terms, watch, clock))
+    return _recorded(contact, clock, _push(routes, contact))
 
 
 def pull(
@@ -93,23 +98,38 @@ def pull(
     courier: Courier,
     ledger: Ledger,
     *,
-    moved: Moved = _nobody,
+    terms: Terms = ANY,
+    watch: Watch = UNWATCHED,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[Event]:
     """Take what ``courier`` has for us, of the routes ``wanted`` there or of all; receipts for our own batches, too.
 
     Raises :class:`~bsmtp_batch.courier.contract.Cut`; the contact is in the ledger then, too.
     """
-    return _recorded("pull", courier, ledger, clock, _pull(spool, wanted, courier, ledger, moved))
+    contact = _Contact("pull", courier, ledger, terms, _bounds(terms, watch, clock))
+    return _recorded(contact, clock, _pull(spool, wanted, contact))
 
 
-def _recorded(
-    verb: str, courier: Courier, ledger: Ledger, clock: Callable[[], float], events: Iterator[Event]
-) -> Iterator[Event]:
+@dataclass(frozen=True)
+class _Contact:
+    """What every step of a contact needs."""
+
+    verb: str
+    courier: Courier
+    ledger: Ledger
+    terms: Terms
+    bounds: Bounds
+
+
+def _bounds(terms: Terms, watch: Watch, clock: Callable[[], float]) -> Bounds:
+    return Bounds(terms.max_octets, terms.until, watch=watch, clock=clock)
+
+
+def _recorded(contact: _Contact, clock: Callable[[], float], events: Iterator[Event]) -> Iterator[Event]:
     """``events``, and at their end, however it comes, one row in the ledger."""
     started, batches, octets, result = clock(), 0, 0, "interrupted"
     try:
-        with courier:
+        with contact.courier:
             for event in events:
                 if event.kind in (SENT, ARRIVED):
                     batches, octets = batches + 1, octets + event.octets
@@ -121,12 +141,12 @@ def _recorded(
         result = problem.what
         raise
     finally:
-        ledger.record_contact(courier.peer, verb, started, clock(), batches, octets, result)
+        contact.ledger.record_contact(contact.courier.peer, contact.verb, started, clock(), batches, octets, result)
 
 
-def _push(routes: list[Route], courier: Courier, ledger: Ledger, moved: Moved) -> Iterator[Event]:
+def _push(routes: list[Route], contact: _Contact) -> Iterator[Event]:
     for some in _groups(routes):
-        yield from _push_some(some, courier, ledger, moved)
+        yield from _push_some(some, contact)
 
 
 def _groups(routes: list[Route]) -> Iterator[list[Route]]:
@@ -134,12 +154,12 @@ def _groups(routes: list[Route]) -> Iterator[list[Route]]:
         yield routes[start : start + GROUP]
 
 
-def _push_some(routes: list[Route], courier: Courier, ledger: Ledger, moved: Moved) -> Iterator[Event]:
+def _push_some(routes: list[Route], contact: _Contact) -> Iterator[Event]:
     with ExitStack() as stack:
         mine, hindrances = outgoing.enter(stack, routes)
         yield from (_hindered("push", h) for h in hindrances)
         for route in mine:
-            yield from _guarded("push", route.name, "", _receipts("push", route, courier, ledger))
+            yield from _guarded("push", route.name, "", _receipts(route, contact))
         found: list[tuple[Route, Parcel]] = []
         for route in mine:
             for one in outgoing.ready(route):
@@ -147,71 +167,81 @@ def _push_some(routes: list[Route], courier: Courier, ledger: Ledger, moved: Mov
                     yield _hindered("push", one)
                 else:
                     found.append((route, one))
-        for route, parcel in sorted(found, key=lambda f: (f[1].size, f[1].name)):
-            yield from _guarded("push", route.name, parcel.name, _send(route, parcel, courier, ledger, moved))
+        for route, parcel in contact.bounds.each(sorted(found, key=lambda f: (f[1].size, f[1].name))):
+            yield from _guarded("push", route.name, parcel.name, _send(route, parcel, contact))
 
 
-def _send(route: Route, parcel: Parcel, courier: Courier, ledger: Ledger, moved: Moved) -> Iterator[Event]:
-    sent = courier.send(parcel, route.at(names.READY, parcel.name), moved)
-    note = "" if sent.receipt else f"waits for a receipt from {courier.peer}"
+def _send(route: Route, parcel: Parcel, contact: _Contact) -> Iterator[Event]:
+    with contact.bounds.batch(parcel) as moved:
+        sent = contact.courier.send(parcel, route.at(names.READY, parcel.name), moved)
+    if sent.moved:
+        contact.bounds.spend(parcel.size)
+    copied = sent.receipt is None and contact.terms.receipt == "copied"
+    note = "" if sent.receipt or copied else f"waits for a receipt from {contact.courier.peer}"
     yield _about("push", SENT if sent.moved else THERE, route.name, parcel, note)
     if sent.receipt is not None:
-        yield from _carry_out("push", route, sent.receipt, courier, ledger)
+        yield from _carry_out(route, sent.receipt, contact)
+    elif copied and outgoing.acknowledge(route, parcel.receipt, contact.ledger):
+        # The courier is told of no receipt: that would let it clear away what nobody has taken yet.
+        yield Event("push", RELEASED, route.name, parcel.name, note="copied, not acknowledged: receipt = copied")
 
 
-def _receipts(verb: str, route: Route, courier: Courier, ledger: Ledger) -> Iterator[Event]:
-    for receipt in courier.receipts(route.name):
+def _receipts(route: Route, contact: _Contact) -> Iterator[Event]:
+    verb = contact.verb
+    for receipt in contact.courier.receipts(route.name):
         if isinstance(receipt, Refusal):
             yield _refused(verb, route.name, receipt)
         elif not outgoing.made_here(route, receipt.name):
             continue  # where two nodes use one folder for a route of one name, each also meets its own receipts there
         else:
-            yield from _guarded(verb, route.name, receipt.name, _carry_out(verb, route, receipt, courier, ledger))
+            yield from _guarded(verb, route.name, receipt.name, _carry_out(route, receipt, contact))
 
 
-def _carry_out(verb: str, route: Route, receipt: Receipt, courier: Courier, ledger: Ledger) -> Iterator[Event]:
-    moved = outgoing.acknowledge(route, receipt, ledger)
-    if moved:
-        yield Event(verb, ACKNOWLEDGED, route.name, receipt.name)
-    courier.clear(route.name, receipt)
+def _carry_out(route: Route, receipt: Receipt, contact: _Contact) -> Iterator[Event]:
+    if outgoing.acknowledge(route, receipt, contact.ledger):
+        yield Event(contact.verb, ACKNOWLEDGED, route.name, receipt.name)
+    contact.courier.clear(route.name, receipt)
 
 
-def _pull(spool: Spool, wanted: list[str] | None, courier: Courier, ledger: Ledger, moved: Moved) -> Iterator[Event]:
+def _pull(spool: Spool, wanted: list[str] | None, contact: _Contact) -> Iterator[Event]:
     own = {name: Route(spool.path, name) for name in spool.routes()}
     for some in _groups([own[name] for name in (own if wanted is None else wanted) if name in own]):
         with ExitStack() as stack:
             mine, _ = outgoing.enter(stack, some)  # a route that is busy has its receipts read by whoever is at it
             for route in mine:
-                yield from _guarded("pull", route.name, "", _receipts("pull", route, courier, ledger))
+                yield from _guarded("pull", route.name, "", _receipts(route, contact))
     found: list[Parcel] = []
-    for offer in courier.offers(wanted):
+    for offer in contact.courier.offers(wanted):
         if isinstance(offer, Refusal):
             yield _refused("pull", "", offer)
         elif offer.route not in own or not outgoing.is_ours(own[offer.route], offer.name, offer.sha256):
             found.append(offer)
-    intake = Intake(ledger)
-    for parcel in sorted(found, key=lambda p: (p.size, p.name)):
-        yield from _guarded("pull", parcel.manifest.origin, parcel.name, _take(spool, parcel, courier, intake, moved))
+    intake = Intake(contact.ledger, contact.terms.trust)
+    for parcel in contact.bounds.each(sorted(found, key=lambda p: (p.size, p.name))):
+        yield from _guarded("pull", parcel.manifest.origin, parcel.name, _take(spool, parcel, intake, contact))
 
 
-def _take(spool: Spool, parcel: Parcel, courier: Courier, intake: Intake, moved: Moved) -> Iterator[Event]:
+def _take(spool: Spool, parcel: Parcel, intake: Intake, contact: _Contact) -> Iterator[Event]:
+    intake.admit(parcel)  # before anything is made for an origin that nobody vouches for
     origin = parcel.manifest.origin
     inbox = Inbox(spool.path, origin)
     inbox.make()
     with inbox.intake():
         if intake.held(inbox, parcel):
-            courier.acknowledge(parcel)
+            contact.courier.acknowledge(parcel)
             yield _about("pull", AGAIN, origin, parcel, "acknowledged again")
             return
-        _room(inbox, parcel)
-        courier.fetch(parcel, inbox.part(parcel.name), moved)
+        with contact.bounds.batch(parcel) as moved:
+            _room(inbox, parcel)
+            contact.courier.fetch(parcel, inbox.part(parcel.name), moved)
+        contact.bounds.spend(parcel.size)
         try:
             arrived = intake.keep(inbox, parcel)
         except Differs:
             inbox.drop_part(parcel.name)
             raise
         yield _about("pull", ARRIVED, origin, parcel, arrived.remark)
-        courier.acknowledge(parcel)
+        contact.courier.acknowledge(parcel)
 
 
 def _room(inbox: Inbox, parcel: Parcel) -> None:

@@ -24,7 +24,12 @@ from bsmtp_batch.errors import Later
 from bsmtp_batch.handover.parcel import Parcel, Receipt
 
 Moved = Callable[[int], None]
-"""Told how many octets went by, each time some did: for progress bars."""
+"""Told how many more octets of the batch (as it is uncompressed) went by, each time some did.
+
+A courier that waits for something else calls it with 0, every few seconds at the least. It may raise, a :class:`Cut`
+when the time of the contact is over: the courier ends what it has started and lets the exception through, and what has
+arrived so far stays where the next contact can go on.
+"""
 
 
 class Cut(Later):

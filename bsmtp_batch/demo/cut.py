@@ -11,20 +11,22 @@ import signal
 import sys
 
 from bsmtp_batch.courier import contact
+from bsmtp_batch.courier.bounds import Unwatched
 from bsmtp_batch.courier.directory import Directory
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.spool import names
 from bsmtp_batch.spool.store import Spool
 
 
-class Brake:
+class Brake(Unwatched):
     """Counts the octets that went by; stops for good when ``limit`` of them have."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.gone = 0
 
-    def __call__(self, octets: int) -> None:
+    def moved(self, octets: int) -> None:
+        """Count, and perhaps stop."""
         self.gone += octets
         if self.gone >= self.limit:
             print(self.gone, flush=True)
@@ -35,7 +37,7 @@ def main(argv: list[str]) -> None:
     """Push until the brake stops it; ends only when the batch was smaller than the limit."""
     spool, medium, route, octets = argv
     with Ledger(f"{spool}/{names.LEDGER}") as ledger:
-        for _ in contact.push([Spool(spool).route(route)], Directory(medium), ledger, moved=Brake(int(octets))):
+        for _ in contact.push([Spool(spool).route(route)], Directory(medium), ledger, watch=Brake(int(octets))):
             pass
 
 
