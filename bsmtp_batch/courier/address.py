@@ -22,7 +22,7 @@ _URL = re.compile(
 
 @dataclass(frozen=True)
 class Address:
-    """``user`` is ``""`` and ``port`` 0 where the URL names none; ``host`` has no brackets, ``path`` begins with ``/``."""
+    """``user`` is ``""`` and ``port`` 0 where there is none; ``host`` has no brackets, ``path`` begins with ``/``."""
 
     scheme: str
     user: str

@@ -88,7 +88,9 @@ class OverSsh(Courier):
                 return Sent(False, _receipt(answer))
             progress = Progress(moved, size, parcel.size)
             beat = Beat(lambda: progress.reached(self._far_size(parcel)), _QUESTION)
-            self._run(self._carrier.send(self._files, local, parcel.name + self._suffix), parcel, moved, beat)
+            progress.reached(answer.number(0) if self._carrier.resumes else 0)
+            if answer.number(0) != size:
+                self._run(self._carrier.send(self._files, local, parcel.name + self._suffix), parcel, moved, beat)
             self._far.say(Line("sent", parcel.name))
             try:
                 answer = self._far.answer("ACK", name=parcel.name, seconds=patience(parcel.size))
@@ -116,19 +118,21 @@ class OverSsh(Courier):
         self._far.say(Line("pack", parcel.name, (self._form,)))
         size = self._far.answer("PACKED", name=parcel.name, seconds=patience(parcel.size)).number(0)
         if size > largest(parcel, self._form):
-            raise _grown(parcel)
+            raise grown(parcel)
         part = into + self._suffix
-        _begin(part, size, resume=self._carrier.resumes)
+        begin(part, size, resume=self._carrier.resumes)
         progress = Progress(moved, size, parcel.size)
         alive = Beat(lambda: self._far_size(parcel), _BEAT)
 
         def look() -> None:
-            progress.reached(_size(part))
+            progress.reached(size_of(part))
             alive()
 
-        self._run(self._carrier.fetch(self._files, parcel.name + self._suffix, part), parcel, moved, look, limit=size)
-        if _size(part) != size:
-            raise _short(parcel, _size(part), size)
+        if size_of(part) != size:
+            argv = self._carrier.fetch(self._files, parcel.name + self._suffix, part)
+            self._run(argv, parcel, moved, look, limit=size)
+        if size_of(part) != size:
+            raise short(parcel, size_of(part), size)
         if self._suffix:
             _unpack(part, into, self._form, parcel, moved)
 
@@ -166,15 +170,15 @@ class OverSsh(Courier):
     ) -> None:
         """Have the program ``argv`` do its work, calling ``look`` again and again. Raises ``Cut`` when the line is
         gone, ``Later`` when only the program failed, and what ``moved`` raises; the program has ended then."""
-        with _started(argv, limit) as child:
-            while not _ended(child):
+        with started(argv, limit) as child:
+            while not ended(child):
                 moved(0)
                 look()
             status, said = child.finish(_END), child.complaints()
         if status == 0:
             return
         if any("File too large" in line for line in said):
-            raise _grown(parcel)
+            raise grown(parcel)
         self._far_size(parcel)  # raises Cut when it was the line
         raise Later(
             f"{argv[0]} did not move {parcel.name}: it ended with {status}" + (f" ({said[-1]})" if said else ""),
@@ -220,7 +224,8 @@ def largest(parcel: Parcel, form: str) -> int:
     return parcel.size if form == "plain" else parcel.size + parcel.size // 64 + GROWTH
 
 
-def _started(argv: list[str], limit: int | None) -> Child:
+def started(argv: list[str], limit: int | None = None) -> Child:
+    """The running program ``argv``. Raises :class:`~bsmtp_batch.errors.Setting` when there is no such program."""
     try:
         return Child(argv, file_limit=limit)
     except OSError as error:
@@ -231,20 +236,24 @@ def _started(argv: list[str], limit: int | None) -> Child:
         ) from error
 
 
-def _ended(child: Child) -> bool:
+def ended(child: Child) -> bool:
+    """Wait for half a second: whether the program has closed its output by then."""
     try:
         return not child.receive(_LOOK)
     except TimeoutError:
         return False
 
 
-def _begin(part: str, size: int, *, resume: bool) -> None:
+def begin(part: str, size: int, *, resume: bool) -> None:
     """Have ``part`` there before a program writes to it: a plain file, so that it can neither become a directory nor
-    lead somewhere else. A part that is as long as the whole was not what it should be."""
-    write_part(part, (), append=resume and _size(part) < size)
+    lead somewhere else. It keeps what an earlier contact brought where that is the whole or can be gone on with; of one
+    that is longer nothing is believed."""
+    there = size_of(part)
+    write_part(part, (), append=there == size or (resume and there < size))
 
 
-def _size(path: str) -> int:
+def size_of(path: str) -> int:
+    """Octets of the file ``path``, 0 when it is not there."""
     try:
         return os.stat(path, follow_symlinks=False).st_size
     except FileNotFoundError:
@@ -280,7 +289,8 @@ def _blame(parcel: Parcel, path: str, problem: Bad) -> Problem:
     )
 
 
-def _grown(parcel: Parcel) -> Bad:
+def grown(parcel: Parcel) -> Bad:
+    """What is said when more octets come than the manifest tells."""
     return Bad(
         f"{parcel.name} is larger than its manifest says",
         safe="It was not taken and not acknowledged",
@@ -288,7 +298,8 @@ def _grown(parcel: Parcel) -> Bad:
     )
 
 
-def _short(parcel: Parcel, there: int, size: int) -> Later:
+def short(parcel: Parcel, there: int, size: int) -> Later:
+    """What is said when ``there`` octets of ``size`` have come."""
     return Later(
         f"{there} of {size} octets of {parcel.name} have come",
         safe="They are kept, and the batch was not acknowledged",

@@ -89,7 +89,7 @@ def _incoming(errand: Errand, inbox: Inbox) -> tuple[str, int]:
             safe="Nothing was written",
             next="it has to be offered in the conversation first",
         )
-    # The part is there before the program starts, a plain file with one name: with that as its target neither program
+    # The part is there before the program starts, a plain file: with that as its target neither program
     # makes a directory or a second file, whatever the other end sends.
     path = inbox.part(errand.name)
     fd = open_regular(path)

@@ -28,10 +28,7 @@ class Offer:
         self.form = form
         self.road = parcel.name + road.SUFFIXES[form]
         self.part = inbox.part(self.road)
-        self.offset = min(size_of(self.part), size)
-        if self.offset == size:
-            self.offset = 0  # a part that is whole and was not kept is not what it should be
-            inbox.drop_part(self.road)
+        self.offset = beginning(inbox, self.road, size)
 
 
 class Taking:
@@ -100,13 +97,10 @@ class Taking:
         return offered
 
     def _take(self, offered: Parcel) -> None:
-        part = self._inbox.part(offered.name)
-        offset = min(size_of(part), offered.size)
-        if offset == offered.size:
-            offset = 0  # as in Offer
+        offset = beginning(self._inbox, offered.name, offered.size)
         _room(self._inbox, offered.size - offset)
         self._desk.say(Line("GO", offered.name, (str(offset),)))
-        write_part(part, self._desk.body(offered.size - offset), append=offset > 0)
+        write_part(self._inbox.part(offered.name), self._desk.body(offered.size - offset), append=offset > 0)
         self._keep(offered, offered.size - offset, resumed=offset > 0)
 
     def _settle(self, offer: Offer) -> None:
@@ -153,6 +147,16 @@ class Taking:
     def _end_offer(self) -> None:
         self._offer = None
         self._hold.close()
+
+
+def beginning(inbox: Inbox, name: str, size: int) -> int:
+    """How many of ``size`` octets of ``name`` an earlier contact has brought; perhaps all, and was then cut before it
+    could say so. A part that is longer cannot be the beginning of it, and goes."""
+    there = size_of(inbox.part(name))
+    if there > size:
+        inbox.drop_part(name)
+        return 0
+    return there
 
 
 def size_of(path: str) -> int:

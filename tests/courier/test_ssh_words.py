@@ -1,0 +1,93 @@
+"""What ssh, scp and rsync are called with: pure text, so every word of it is compared."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+
+import pytest
+
+from bsmtp_batch.courier.address import address_of
+from bsmtp_batch.courier.carriers import Rsync, Scp
+from bsmtp_batch.courier.options import Options
+from bsmtp_batch.courier.schemes import courier_for
+from bsmtp_batch.courier.ssh import SshFiles, config_text
+from bsmtp_batch.errors import Usage
+
+SIX = address_of("scp://bsmtp@[2001:db8::1]:2222/")
+NAME = "site.example.00000001.20261122T053300Z.hub.bsmtp"
+
+
+def settings(text: str) -> list[tuple[str, str]]:
+    return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in text.splitlines()]
+
+
+def test_an_operator_s_own_settings_come_after_ours_and_so_cannot_undo_them():
+    found = settings(config_text(SIX, Options(identity="/etc/key one", known_hosts="/etc/known")))
+
+    keys = [key for key, _ in found]
+    assert keys.index("Include") > max(i for i, key in enumerate(keys) if key != "Include")
+    values = dict(found[:-2])
+    assert values["BatchMode"] == values["StrictHostKeyChecking"] == "yes"
+    assert values["IdentityFile"] == '"/etc/key one"'
+    assert values["UserKnownHostsFile"] == '"/etc/known"'
+    assert (values["User"], values["Port"]) == ("bsmtp", "2222")
+
+
+def test_without_options_ssh_takes_the_keys_it_takes_by_hand():
+    keys = {key for key, _ in settings(config_text(address_of("scp://hub/"), Options()))}
+
+    assert not keys & {"IdentityFile", "IdentitiesOnly", "UserKnownHostsFile", "User", "Port"}
+
+
+@pytest.mark.parametrize(
+    "path", ["relative", "/a\nProxyCommand x", '/a"b', "/a%h", "/a$HOME", "/~x", "/a\\b", "/a\x7f"]
+)
+def test_a_path_that_could_end_its_line_or_be_expanded_is_refused(path):
+    for options in (Options(identity=path), Options(known_hosts=path)):
+        with pytest.raises(Usage, match="cannot be told to ssh"):
+            config_text(SIX, options)
+
+
+def test_the_files_of_a_contact_are_nobody_else_s_and_are_gone_after_it():
+    with SshFiles(SIX, Options()) as files:
+        assert stat.S_IMODE(os.stat(files.directory).st_mode) == 0o700
+        assert files.ssh("receive") == [
+            "ssh", "-F", files.config, "-o", "ControlMaster=yes", "-T", "--", "2001:db8::1", "receive",
+        ]  # fmt: skip
+        assert os.path.exists(files.config)
+    assert not os.path.exists(files.directory)
+
+
+def test_a_temporary_directory_that_would_have_to_be_quoted_is_not_used(monkeypatch, tmp_path):
+    odd = tmp_path / "with blank"
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))
+
+    with SshFiles(SIX, Options()) as files:
+        assert " " not in files.shell().removeprefix("ssh -F ")
+
+
+def test_no_word_of_a_program_can_be_taken_for_an_option_or_a_host():
+    with SshFiles(SIX, Options()) as files:
+        for carrier in (Scp(), Rsync()):
+            for argv in (carrier.send(files, "/a/b", NAME), carrier.fetch(files, NAME, "/a/b")):
+                operands = argv[argv.index("--") + 1 :]
+                assert set(operands) == {"/a/b", f"[2001:db8::1]:{NAME}"}
+                assert all(word.startswith(("-", "/", carrier.program, "ssh -F /")) for word in argv[: -len(operands)])
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://hub/", "scheme of this version"),
+        ("scp", "scheme of this version"),
+        ("scp://hub/path", "names a path"),
+        ("rsync://hub/path/", "names a path"),
+        ("dir:relative", "absolute path"),
+    ],
+)
+def test_a_url_that_means_nothing_here_says_what_to_write(url, said):
+    with pytest.raises(Usage, match=said):
+        courier_for(url)
