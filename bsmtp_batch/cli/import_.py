@@ -85,6 +85,7 @@ def command(
     spool: common.Spool = None,
 ) -> int:
     """Import; the exit code says whether anything is left, or was set aside."""
+    from bsmtp_batch.edge.signing import verifier
     from bsmtp_batch.errors import Usage
     from bsmtp_batch.importer import stage
     from bsmtp_batch.importer.one import Options
@@ -106,6 +107,7 @@ def command(
         force=chosen,
         salvage=salvage,
         dry_run=dry_run,
+        verify=verifier(settings.node.allowed_signers) if settings.node.allowed_signers else None,
     )
     return stage.run(files or [], options, watcher)
 

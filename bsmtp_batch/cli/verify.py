@@ -1,4 +1,4 @@
-"""``bsmtp-batch verify``: whether batch files are whole, and are what their manifests say."""
+"""``bsmtp-batch verify``: whether batch files are whole, are what their manifests say, and are signed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import typer
 from bsmtp_batch.cli import common
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bsmtp_batch.batch.events import Fault
     from bsmtp_batch.batch.file import BatchFile
     from bsmtp_batch.batch.manifest import Manifest
@@ -23,14 +25,14 @@ MAX_FAULTS = 100
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
     codes = {
-        0: "every file is whole (and is what its manifest says, where there is one)",
+        0: "every file is whole (and is what its manifest says, where there is one, and the signature is not wrong)",
         64: "a file cannot be opened; the others are sound",
-        65: "a file is not whole, or is not what its manifest says",
+        65: "a file is not whole, or is not what its manifest says, or its signature is wrong",
         75: "a file could not be read just now; the others are sound",
     }
     app.command(
         "verify",
-        help="Check batch files from end to end, against the manifest NAME.json beside each, compressed or not.",
+        help="Check batch files from end to end, against manifest NAME.json and signature NAME.sig, compressed or not.",
         epilog=common.epilog("bsmtp-batch verify /media/stick/*/*.bsmtp", codes),
     )(command)
 
@@ -50,6 +52,8 @@ class Report:
     sha256: str = ""
     manifest: bool = False
     """There is one beside it."""
+    signature: str = "none"
+    """``good``, ``bad``, ``unchecked`` (nobody said whose are good) or ``none``."""
     faults: list[dict[str, Any]] = field(default_factory=list)
     """``{"message", "line", "offset", "reason", "scope"}``, or ``{"reason"}`` for the file as a whole."""
     warnings: list[str] = field(default_factory=list)
@@ -58,31 +62,57 @@ class Report:
 
 def command(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Batch files; '-' is standard input.")],
+    *,
+    allowed_signers: Annotated[
+        str,
+        typer.Option(
+            "--allowed-signers",
+            metavar="FILE",
+            help="Whose signatures are good: lines as in ssh-keygen(1); default: [node] allowed_signers.",
+        ),
+    ] = "",
     json: common.Json = False,
+    config: common.Config = None,
 ) -> int:
-    """Verify each file; the exit code is that of the worst (65, then 75, then 64)."""
+    """Verify each file; the exit code is that of the worst (65, then 78, then 75, then 64)."""
     from bsmtp_batch.errors import Problem
+
+    def signers() -> str:
+        return os.path.abspath(allowed_signers) if allowed_signers else _configured(config)
 
     codes = set()
     for name in files:
         report = Report(file=name)
         try:
-            _verify(report)
+            _verify(report, signers)
         except Problem as problem:
             _note_problem(report, problem)
         report.ok = report.code == 0
         codes.add(report.code)
         _print(report, json)
-    return next((code for code in (65, 75, 64) if code in codes), 0)
+    return next((code for code in (65, 78, 75, 64) if code in codes), 0)
 
 
-def _verify(report: Report) -> None:
+def _configured(config: str | None) -> str:
+    """The allowed signers of the settings; none where nobody named a file of settings and ours may not be read."""
+    from bsmtp_batch.errors import Setting
+
+    try:
+        return common.settings(config, None).node.allowed_signers
+    except Setting:
+        if config:
+            raise
+        return ""
+
+
+def _verify(report: Report, signers: Callable[[], str]) -> None:
     from bsmtp_batch.batch.file import BatchFile
     from bsmtp_batch.edge.opening import DEFAULT_CAP, open_plain
 
     manifest = _manifest(report)
     if report.code:
         return
+    _check_signature(report, manifest, signers)
     cap = manifest.bytes if manifest else DEFAULT_CAP
     opened, report.compression = open_plain(None if report.file == "-" else report.file, cap=cap)
     with opened:
@@ -126,30 +156,65 @@ def _faults(batch: BatchFile, severity: Any) -> list[Fault]:
 def _manifest(report: Report) -> Manifest | None:
     """The manifest beside the file, under its own name or under that without the suffix of a compression."""
     from bsmtp_batch.batch.manifest import MAX_BYTES, Manifest
+    from bsmtp_batch.spool.store import MANIFEST
+
+    for name in _papers(report.file, MANIFEST):
+        try:
+            data = _read_paper(name, MAX_BYTES)
+            report.manifest = data is not None
+            if data is not None:
+                return Manifest.from_bytes(data)
+        except ValueError as error:
+            report.manifest = True
+            report.faults.append({"reason": f"{name}: {error}"})
+            report.code = 65
+    return None
+
+
+def _check_signature(report: Report, manifest: Manifest | None, signers: Callable[[], str]) -> None:
+    from bsmtp_batch.edge.signing import verifier
+    from bsmtp_batch.spool.store import SIGNATURE, SIGNATURE_CAP
+
+    for name in _papers(report.file, SIGNATURE):
+        try:
+            data = _read_paper(name, SIGNATURE_CAP)
+        except ValueError as error:
+            report.signature = "bad"
+            report.faults.append({"reason": f"{name}: {error}"})
+            return
+        if data is None:
+            continue
+        report.signature = "unchecked"
+        if manifest is None:
+            report.warnings.append("there is a signature, and the manifest that it is over is missing")
+        elif file := signers():
+            wrong = verifier(file)(manifest.to_bytes(), data, manifest.origin)
+            report.signature = "bad" if wrong else "good"
+            report.faults += [{"reason": wrong}] if wrong else []
+        return
+
+
+def _papers(file: str, suffix: str) -> list[str]:
+    """Where manifest or signature of ``file`` may be: beside its own name, or that without what compression added."""
+    if file == "-":
+        return []
+    plain = [file.removesuffix(end) for end in (".gz", ".xz", ".zst", ".Z") if file.endswith(end)]
+    return [name + suffix for name in (file, *plain)]
+
+
+def _read_paper(name: str, cap: int) -> bytes | None:
+    """The file ``name``, which may hold ``cap`` octets (``ValueError``); None when there is none. Raises ``Usage``."""
     from bsmtp_batch.errors import Usage
     from bsmtp_batch.spool.listing import read_small
 
-    plain = next((report.file.removesuffix(s) for s in (".gz", ".xz", ".zst", ".Z") if report.file.endswith(s)), None)
-    for name in (report.file, plain):
-        if name in (None, "-"):
-            continue
-        try:
-            data = read_small(os.path.realpath(f"{name}.json"), MAX_BYTES)  # a pipe of that name is not waited for
-            report.manifest = True
-            return Manifest.from_bytes(data)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise Usage(
-                f"the manifest {name}.json cannot be read: {error.strerror}",
-                safe="Nothing was changed",
-                next="check who may read it",
-            ) from error
-        except ValueError as error:
-            report.manifest = True
-            report.faults.append({"reason": f"{name}.json: {error}"})
-            report.code = 65
-    return None
+    try:
+        return read_small(os.path.realpath(name), cap)  # a pipe of that name is not waited for
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Usage(
+            f"{name} cannot be read: {error.strerror}", safe="Nothing was changed", next="check who may read it"
+        ) from error
 
 
 def _fault_row(fault: Fault) -> dict[str, Any]:
@@ -189,4 +254,8 @@ def _praise(report: Report) -> str:
     whole = "whole" if report.dialect == "strict" else "whole, in the dialect of another program; it can be imported"
     counts = f"{count(report.messages, 'message')} to {count(report.recipients, 'recipient')}, {report.bytes} bytes"
     known = "its manifest agrees" if report.manifest else "no manifest: an added message would not be noticed"
-    return f"{whole}; {counts}, sha256 {report.sha256}; {known}"
+    signed = {
+        "good": ", its signature is good",
+        "unchecked": ", its signature was not checked: nobody said whose signatures are good (--allowed-signers)",
+    }
+    return f"{whole}; {counts}, sha256 {report.sha256}; {known}{signed.get(report.signature, '')}"

@@ -48,6 +48,8 @@ class Options:
     ``target`` may be missing for a ``dry_run``, which sends and changes nothing. ``bounce``: refusals go back to the
     sender, otherwise they are kept. ``force`` hands in again what was in doubt, refused, or everything; ``salvage``
     imports the complete messages of a damaged file without a manifest. ``cap`` limits what a batch may decompress to.
+    ``verify`` (manifest, signature, origin) says what is wrong with the signature beside a file that was named; what
+    has arrived in the spool was asked for its signature when it came.
     """
 
     spool: str
@@ -59,6 +61,7 @@ class Options:
     salvage: bool = False
     dry_run: bool = False
     cap: int = 8 << 30
+    verify: Callable[[bytes, bytes, str], str] | None = None
     now: Callable[[], float] = time.time
 
 

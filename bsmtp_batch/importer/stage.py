@@ -22,7 +22,7 @@ from bsmtp_batch.importer.one import BatchImport, Options, Tally, Watcher
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.spool import listing, names, routes
 from bsmtp_batch.spool.listing import Odd, read_small
-from bsmtp_batch.spool.store import MANIFEST
+from bsmtp_batch.spool.store import MANIFEST, SIGNATURE, SIGNATURE_CAP
 
 LOCAL = "local"
 """The origin of batches that were named on the command line."""
@@ -32,11 +32,12 @@ STDIN = "-"
 @dataclass(frozen=True)
 class Source:
     """A batch to import: ``path`` (None: standard input), its manifest if one lies beside it, its place in the spool if
-    it has one (then the manifest is looked for there)."""
+    it has one (then the manifest is looked for there), the signature if one lies beside a file that was named."""
 
     path: str | None
     manifest: str | None
     arrival: Arrival | None = None
+    signature: str | None = None
 
     @property
     def name(self) -> str:
@@ -111,8 +112,12 @@ def _inside(directory: str, watcher: Watcher) -> Iterator[Source]:
 
 
 def _named(path: str) -> Source:
-    manifest = inbox.plain_name(path) + MANIFEST
-    return Source(path, manifest if os.path.exists(manifest) else None)
+    manifest, signature = (inbox.plain_name(path) + suffix for suffix in (MANIFEST, SIGNATURE))
+    return Source(
+        path,
+        manifest if os.path.exists(manifest) else None,
+        signature=signature if os.path.exists(signature) else None,
+    )
 
 
 def _arrived(spool: str, watcher: Watcher) -> Iterator[Source]:
@@ -188,6 +193,7 @@ class Stage:
             return self._put_away_unread(problem.what, raw)
         stack.enter_context(file)
         examined = examine(BatchFile(file), manifest)
+        examined.bad = examined.bad or self._wrong_signature(manifest)
         if not self._options.dry_run:
             stack.enter_context(inbox.lock(self._options.spool, examined.sha256))
             if self._gone():
@@ -220,6 +226,18 @@ class Stage:
             raise
         except ValueError as error:
             raise ManifestError(f"the manifest {error}") from error
+
+    def _wrong_signature(self, manifest: Manifest | None) -> str:
+        """What is wrong with the signature beside the file, where there is one and somebody said whose are good."""
+        if self._source.signature is None or self._options.verify is None:
+            return ""
+        if manifest is None:
+            return "there is a signature, and the manifest that it is over is missing"
+        try:
+            signature = read_small(self._source.signature, SIGNATURE_CAP)
+        except ValueError as error:
+            return f"the signature {error}"
+        return self._options.verify(manifest.to_bytes(), signature, manifest.origin)
 
     # -- a batch that may be imported ----------------------------------------------------------------------------
 
