@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import resource
@@ -105,6 +106,8 @@ class Child:
     def send(self, data: bytes | memoryview, seconds: float) -> None:
         """Write all of ``data`` to the child's standard input within ``seconds`` (``TimeoutError``, ``OSError``)."""
         assert self._process.stdin is not None
+        if self._process.stdin.closed:
+            raise BrokenPipeError(errno.EPIPE, "the input of the program was closed")
         fd = self._process.stdin.fileno()
         until = time.monotonic() + seconds
         rest = memoryview(data)
