@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from typing import BinaryIO, NoReturn, cast
 
+from bsmtp_batch.courier.address import Address
 from bsmtp_batch.courier.contract import Cut
 from bsmtp_batch.edge.process import Child, Timed
 from bsmtp_batch.errors import Bad, Later, Problem, Setting
@@ -25,10 +26,11 @@ def patience(octets: int) -> float:
 
 
 class Far:
-    """The far ``receive``. ``host`` is what it is called in sentences, ``argv`` the command that reaches it."""
+    """The far ``receive`` at ``address``; ``argv`` is the command that reaches it."""
 
-    def __init__(self, argv: list[str], host: str) -> None:
-        self._host = host
+    def __init__(self, argv: list[str], address: Address) -> None:
+        self._address = address
+        self._host = address.host
         try:
             self._child = Child(argv)
         except OSError as error:
@@ -114,8 +116,8 @@ class Far:
     def _refused(self, line: Line) -> NoReturn:
         code, sentence = line.values
         kind = Bad if code == "65" else Later
-        what, _, rest = sentence.partition(". ")
-        raise kind(f"{self._host} says: {what}", safe=_SAFE, next=f"see what it said to the end: {rest or what}")
+        said, _, advice = sentence.partition(" Next: ")
+        raise kind(f"{self._host} says: {said.rstrip('.')}", safe=_SAFE, next=advice or "run the command again later")
 
     def _gone(self) -> Cut:
         complaint = self._child.complaint()
@@ -140,32 +142,39 @@ class Far:
         )
 
     def _unreached(self) -> Problem:
-        problem, status = unreached(self._child, self._host)
+        problem, status = unreached(self._child, self._address)
         return self._not_ours() if status == 127 else problem
 
 
-def unreached(child: Child, host: str) -> tuple[Problem, int]:
-    """Why ``host`` was not reached, from what ``child``, an ssh, said before it ended; and its exit status."""
+def unreached(child: Child, address: Address) -> tuple[Problem, int]:
+    """Why ``address`` was not reached, from what ``child``, an ssh, said before it ended; and its exit status."""
     try:
         status = child.finish(10.0)
     except TimeoutError:
         status = 0
     said = " ".join(child.complaints())
-    if "Host key verification failed" in said or "HOST IDENTIFICATION HAS CHANGED" in said:
-        return _host_key(host), status
+    complaint = child.complaint().rstrip(".")
+    if "Host key verification failed" in said:
+        return _host_key(address, changed="IDENTIFICATION HAS CHANGED" in said), status
     if "Permission denied" in said:
-        return _no_entry(host, child.complaint()), status
-    why = child.complaint() or "it did not answer"
-    problem = Cut(f"{host} cannot be reached: {why}", safe="Nothing was moved", next="run the command again later")
+        return _no_entry(address.host, complaint), status
+    why = complaint or "it did not answer"
+    problem = Cut(
+        f"{address.host} cannot be reached: {why}", safe="Nothing was moved", next="run the command again later"
+    )
     return problem, status
 
 
-def _host_key(host: str) -> Setting:
+def _host_key(address: Address, *, changed: bool) -> Setting:
+    host = address.host
+    scan = f"ssh-keyscan{f' -p {address.port}' if address.port else ''} {host}"
+    other = f"ALARM: the host key of {host} is not the one that is known here, so somebody else may be answering"
     return Setting(
-        f"the host key of {host} is not known here, or it is another one than the one that is known",
+        other if changed else f"no host key of {host} is known here",
         safe="Nothing was moved, and the far side was told nothing",
-        next=f"get its fingerprint from whoever runs {host} by another road (`ssh-keygen -lf` of its host key there),"
-        f" compare it with that of `ssh-keyscan {host}`, and only then put the key into known_hosts",
+        next=f"ask whoever runs {host}, by another road, for the fingerprint of its host key (`ssh-keygen -lf` there),"
+        f" compare it with that of `{scan} | ssh-keygen -lf -`, and only when they agree put the output of `{scan}`"
+        " into known_hosts",
     )
 
 

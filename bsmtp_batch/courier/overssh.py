@@ -50,7 +50,7 @@ class OverSsh(Courier):
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self._files)
-            self._line = Far(self._files.ssh("receive"), self._files.address.host)
+            self._line = Far(self._files.ssh("receive"), self._files.address)
             stack.callback(self._line.end)
             self._line.greet()
             self._stack = stack.pop_all()
