@@ -202,6 +202,7 @@ class Conformance:
         events = [e for e in link.carry(link.hub, link.site) if e.kind in ("sent", "arrived")]
 
         verbs = {e.verb for e in events}
+        assert verbs
         for verb in verbs:
             assert [e.messages for e in events if e.verb == verb] == [1, 4, 9]
 
