@@ -69,13 +69,18 @@ class Inbox:
     def settle_part(self, name: str) -> tuple[int, str]:
         """Make the part of ``name`` durable and read it back from the medium: its size and hex sha256.
 
-        Raises ``OSError``; after a failed fsync the part is removed, for the cache would lie about it.
+        Raises ``OSError``; after a failed fsync the part is removed, for the cache would lie about it. Raises
+        :class:`~bsmtp_batch.spool.locks.Busy` while somebody else still writes to it.
         """
         path = self.part(name)
+        fd = open_regular(path)
         try:
-            durable.sync_close(open_regular(path))
-        except FileNotFoundError:
+            locks.written_by_nobody(fd, path=path)
+        except BaseException:
+            os.close(fd)
             raise
+        try:
+            durable.sync_close(fd)
         except OSError:
             durable.remove(path)
             raise

@@ -8,11 +8,18 @@ The kernel drops a lock with its holder, so nothing is left behind by a crash an
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bsmtp_batch.errors import Later
 from bsmtp_batch.spool import durable
+
+LINGER = 10.0
+"""Seconds that are given to a program whose work is done to close the file it wrote."""
 
 
 class Busy(Later):
@@ -44,3 +51,33 @@ def waited_for(path: str) -> Iterator[None]:
         yield
     finally:
         durable.unlock(fd)
+
+
+def written_by_nobody(fd: int, *, path: str, seconds: float = LINGER) -> None:
+    """Return when no process has the file ``path`` open for writing; ``fd`` is open for reading only.
+
+    A program that moved octets for a contact which was killed may go on for a while, into the same part: what is
+    checked now could be changed a moment later. Raises :class:`Busy` after ``seconds``. Where the system has no such
+    question (it is that for a read lease, fcntl(2)) it is not asked.
+    """
+    until = time.monotonic() + seconds
+    while _may_change(fd):
+        if time.monotonic() >= until:
+            raise Busy(
+                f"a program of an earlier contact still writes to {path}",
+                safe="Nothing was taken, so the far side keeps the batch",
+                next="run the command again when that program has ended",
+            )
+        time.sleep(0.02)
+
+
+def _may_change(fd: int) -> bool:
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)  # who opens it now has a signal sent to us: not one that kills
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
