@@ -22,7 +22,7 @@ _FAR_END_EXAMPLE = (
     ' (neither begins with "-"), and an IPv6 address in brackets'
 )
 _TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
-_MEANT_BY_OTHERS = re.compile(r"[\"'`\\$%*?]|(^|/)-|(^|/)\.\.(/|$)")
+_MEANT_BY_OTHERS = re.compile(r"[\"'`\\$%*?~]|(^|/)-|(^|/)\.\.(/|$)")
 """What ssh, its settings or a shell would read as something else than part of a file's name."""
 
 

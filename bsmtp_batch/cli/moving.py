@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,58 +15,184 @@ from bsmtp_batch.cli import common
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from bsmtp_batch.config import Peer as Section
     from bsmtp_batch.config import Settings
-    from bsmtp_batch.courier.contact import Event
+    from bsmtp_batch.courier.bounds import Watch
+    from bsmtp_batch.courier.contact import Event, Terms
     from bsmtp_batch.courier.contract import Courier
+    from bsmtp_batch.courier.options import Options
     from bsmtp_batch.spool.store import Spool
 
-    Contact = Callable[[Spool, Courier, list[str]], Iterable[int]]
+    Contact = Callable[[Spool, Courier, list[str], Terms], Iterable[int]]
 
 Peer = Annotated[
     str | None,
     typer.Argument(
-        metavar="[PEER|URL]", help="A [peer.NAME] of the settings, or dir:/path; default: every peer in turn."
+        metavar="[PEER|URL]",
+        help="A [peer.NAME] of the settings, dir:/path, scp://user@host/ or rsync://user@host/;"
+        " default: every peer in turn.",
     ),
 ]
 Routes = Annotated[
     list[str] | None, typer.Argument(metavar="[ROUTE]...", help="Default: the peer's routes, or all there are.")
 ]
+Identity = Annotated[
+    str | None, typer.Option("--identity", metavar="FILE", help="Private ssh key; comes before the peer's own.")
+]
+KnownHosts = Annotated[
+    str | None,
+    typer.Option("--known-hosts", metavar="FILE", help="Host keys that ssh may meet; comes before the peer's own."),
+]
+MaxBytes = Annotated[
+    str | None,
+    typer.Option(
+        "--max-bytes",
+        metavar="SIZE",
+        help='The most octets of batches in this contact ("50M"; 0: no bound); comes before the peer\'s own.',
+    ),
+]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        "--window",
+        metavar="HH:MM-HH:MM",
+        help="Local time outside which nothing is moved, also when it ends in the middle; comes before the peer's own.",
+    ),
+]
 
 
-def with_each(peer: str | None, config: str | None, spool: str | None, contact: Contact) -> int:
-    """Run ``contact`` (spool, courier, the peer's routes; gives exit codes) with each peer; the worst of its codes.
+@dataclass(frozen=True)
+class Flags:
+    """What was said on the command line about the contact, as it was written; None: nothing."""
 
-    Trouble with one peer does not keep the others waiting.
+    identity: str | None = None
+    known_hosts: str | None = None
+    max_bytes: str | None = None
+    window: str | None = None
+
+
+def with_each(
+    verb: str, peer: str | None, flags: Flags, contact: Contact, *, config: str | None, spool: str | None, json: bool
+) -> int:
+    """Run ``contact`` (spool, courier, the peer's routes, its terms; gives exit codes) with each peer; the worst of
+    its codes.
+
+    Trouble with one peer does not keep the others waiting, and one that is outside its window is told and left alone.
     """
     from bsmtp_batch.cli.words import worst
     from bsmtp_batch.courier.schemes import courier_for
+    from bsmtp_batch.errors import Problem
     from bsmtp_batch.spool.store import Spool
 
     settings = common.settings(config, spool)
     store = Spool(settings.node.spool)
     common.become_owner(store.path)
     codes = [0]
-    for url, theirs in peers(settings, peer):
-        codes += contact(store, courier_for(url), theirs)
+    for name, section in peers(settings, peer):
+        try:
+            chosen = _with(flags, section, named=peer is not None)
+            courier = courier_for(chosen.url, _options(chosen, store))
+            terms = _terms(settings, chosen)
+            if terms is None:
+                codes += tell(_outside(verb, name, chosen.window), json=json)
+            else:
+                codes += contact(store, courier, chosen.routes, terms)
+        except Problem as problem:
+            common.complain(common.printable(f"bsmtp-batch: {problem}"))
+            codes.append(problem.code)
     return worst(*codes)
 
 
-def peers(settings: Settings, wanted: str | None) -> Iterator[tuple[str, list[str]]]:
-    """URL and routes of each peer to reach. Raises ``errors.Usage`` when there is none."""
+def _terms(settings: Settings, peer: Section) -> Terms | None:
+    """What a contact with ``peer`` is bound by; None outside its window."""
+    from bsmtp_batch.cli.hours import closes
+    from bsmtp_batch.cli.trust import trust_of
+    from bsmtp_batch.courier.contact import Terms
+
+    until = closes(peer.window, time.time()) if peer.window else None
+    if peer.window and until is None:
+        return None
+    return Terms(trust_of(settings, peer), peer.receipt, peer.max_bytes or None, until)
+
+
+def _outside(verb: str, name: str, window: str) -> Iterator[Event]:
+    from bsmtp_batch.courier.contact import Event
+
+    yield Event(verb, "outside", name, note=f"outside its window {window}, nothing was moved")
+
+
+def _options(peer: Section, store: Spool) -> Options:
+    from bsmtp_batch.courier.options import Options
+    from bsmtp_batch.spool import names
+
+    for what, path in (("identity", peer.identity), ("known_hosts", peer.known_hosts)):
+        if path and not os.access(path, os.R_OK):
+            raise _unreadable(what, path)
+    return Options(peer.identity, peer.known_hosts, peer.compression, peer.far, os.path.join(store.path, names.ROAD))
+
+
+def _with(flags: Flags, peer: Section, *, named: bool) -> Section:
+    """``peer`` with what the command line says in the place of its own; ``named``: it was said whom to reach.
+
+    Raises ``errors.Usage`` for what makes no sense.
+    """
+    from bsmtp_batch.config_values import file, octets, window
+
+    found: dict[str, object] = {}
+    checks = {"identity": file, "known_hosts": file, "max_bytes": octets, "window": window}
+    for key, check in checks.items():
+        given = getattr(flags, key)
+        if given is None:
+            continue
+        if check is file and peer.url.startswith("dir:"):
+            if named:
+                raise _senseless(key, "leave it out: a directory is reached without ssh")
+            continue
+        try:
+            found[key] = check(os.path.abspath(given) if check is file else given)
+        except ValueError as error:
+            raise _senseless(key, str(error)) from error
+    return peer.model_copy(update=found)
+
+
+def watching(*, json: bool) -> Watch:
+    """A bar for each batch on standard error where that is a terminal and nobody reads JSON; otherwise nothing: the
+    line that tells of each batch is enough for a log."""
+    from bsmtp_batch.courier.bounds import UNWATCHED
+
+    if json or not sys.stderr.isatty():
+        return UNWATCHED
+    from rich.console import Console
+
+    from bsmtp_batch.cli.progress import Bar
+
+    return Bar(Console(stderr=True))
+
+
+def peers(settings: Settings, wanted: str | None) -> Iterator[tuple[str, Section]]:
+    """Name and section of each peer to reach; of a URL, a section that has nothing else. Raises ``errors.Usage`` when
+    there is none."""
+    from bsmtp_batch.config import Peer as Section
     from bsmtp_batch.errors import Usage
 
     if wanted is None:
-        if not settings.peers:
+        reachable = [(name, peer) for name, peer in settings.peers.items() if peer.url]
+        if not reachable:
             raise Usage(
-                "it is not said whom to reach, and the settings have no [peer.NAME]",
+                "it is not said whom to reach, and the settings have no [peer.NAME] with a url",
                 safe="Nothing was moved",
                 next="name a URL, such as dir:/media/stick, or add a peer to the settings",
             )
-        for peer in settings.peers.values():
-            yield peer.url, peer.routes
+        yield from reachable
         return
     found = settings.peer(wanted)
-    yield (found.url, found.routes) if found is not None else (wanted, [])
+    if found is not None and not found.url:
+        raise Usage(
+            f"the peer {wanted} has no url: it comes to us",
+            safe="Nothing was moved",
+            next=f"set url in [peer.{wanted}] when it can be reached from here",
+        )
+    yield wanted, found or Section.model_construct(url=wanted)
 
 
 def proper(routes: Iterable[str]) -> list[str]:
@@ -96,10 +225,31 @@ def tell(events: Iterator[Event], *, json: bool) -> list[int]:
     return codes
 
 
+def _unreadable(what: str, path: str) -> Exception:
+    from bsmtp_batch.edge.user import user_name
+    from bsmtp_batch.errors import Setting
+
+    return Setting(
+        f"{what} {path} is not there, or {user_name()} cannot read it",
+        safe="Nothing was moved",
+        next=f"name the right file, and let {user_name()} read it",
+    )
+
+
+def _senseless(key: str, remedy: str) -> Exception:
+    from bsmtp_batch.errors import Usage
+
+    flag = "--" + key.replace("_", "-")
+    return Usage(f"{flag} makes no sense as it is", safe="Nothing was moved", next=remedy)
+
+
 def _line(event: Event) -> str:
     from bsmtp_batch.cli.words import count, size
 
     parts = [f"{event.verb} {event.party}:" if event.party else f"{event.verb}:"]
+    if event.kind == "outside":
+        parts.append(event.note)
+        return common.printable(" ".join(parts))
     if event.name:
         parts.append(f"batch {event.name} {event.kind}")
         if event.messages:

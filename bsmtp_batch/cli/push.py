@@ -9,6 +9,7 @@ import typer
 from bsmtp_batch.cli import common, moving
 
 if TYPE_CHECKING:
+    from bsmtp_batch.courier.contact import Terms
     from bsmtp_batch.courier.contract import Courier
     from bsmtp_batch.spool.store import Route, Spool
 
@@ -31,6 +32,10 @@ def command(
     peer: moving.Peer = None,
     routes: moving.Routes = None,
     *,
+    identity: moving.Identity = None,
+    known_hosts: moving.KnownHosts = None,
+    max_bytes: moving.MaxBytes = None,
+    window: moving.Window = None,
     dry_run: common.DryRun = False,
     json: common.Json = False,
     config: common.Config = None,
@@ -38,7 +43,7 @@ def command(
 ) -> int:
     """Push to each peer."""
 
-    def contact(store: Spool, courier: Courier, theirs: list[str]) -> list[int]:
+    def contact(store: Spool, courier: Courier, theirs: list[str], terms: Terms) -> list[int]:
         from bsmtp_batch.courier.contact import push
         from bsmtp_batch.ledger import Ledger
 
@@ -48,10 +53,13 @@ def command(
             _preview(chosen, courier.peer, json=json)
         elif chosen:
             with Ledger(store.ledger) as ledger:
-                return moving.tell(push(chosen, courier, ledger), json=json)
+                return moving.tell(
+                    push(chosen, courier, ledger, terms=terms, watch=moving.watching(json=json)), json=json
+                )
         return []
 
-    return moving.with_each(peer, config, spool, contact)
+    flags = moving.Flags(identity, known_hosts, max_bytes, window)
+    return moving.with_each("push", peer, flags, contact, config=config, spool=spool, json=json)
 
 
 def _those_there(store: Spool, theirs: list[str]) -> list[Route]:

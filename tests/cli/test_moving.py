@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -201,7 +202,7 @@ def test_a_damaged_message_is_told_and_makes_65(cli, spool):
     assert status["set_aside"][0]["reason"]
 
 
-@pytest.mark.parametrize("url", ["scp://x/", "ftp:/x", "nobody", "dir:relative", "dir:"])
+@pytest.mark.parametrize("url", ["smtp://x", "ftp:/x", "nobody", "dir:relative", "dir:"])
 def test_an_unknown_scheme_or_peer_names_what_there_is(cli, spool, url):
     cli("route", "add", "a.example", spool=spool)
     for verb in ("push", "pull"):
@@ -242,7 +243,20 @@ def test_nothing_to_do_is_no_failure(cli, tmp_path, spool, medium):
         cli(*command, spool=spool)
 
 
-def test_receive_speaks_on_standard_input_and_output(spool, site, monkeypatch, config):
+@contextmanager
+def standard_input(path):
+    """Descriptor 0 is the file ``path``."""
+    before = os.dup(0)
+    with path.open("rb") as file:
+        os.dup2(file.fileno(), 0)
+    try:
+        yield
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+
+
+def test_receive_speaks_on_standard_input_and_output(spool, site, monkeypatch, config, tmp_path):
     assert run(["route", "add", "site.example", "--config", str(config), "--spool", str(spool)]) == 0
     route = Route(str(spool), "site.example")
     fill(route, 2)
@@ -250,12 +264,14 @@ def test_receive_speaks_on_standard_input_and_output(spool, site, monkeypatch, c
     (manifest,) = manifests(route)
     data = Path(route.at("ready", manifest.name)).read_bytes()
     raw = manifest.to_bytes()
-    talk = f"put {manifest.name} {len(data)} {len(raw)}\n".encode() + raw + data + b"quit\n"
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(talk)))
+    talk = f"put {manifest.name} {len(data)} {len(raw)} 0\n".encode() + raw + data + b"quit\n"
+    said = tmp_path / "said"
+    said.write_bytes(talk)
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, write_through=True))
 
-    assert run(["receive", "hub", "--config", str(config), "--spool", str(site)]) == 0
+    with standard_input(said):
+        assert run(["receive", "hub", "--config", str(config), "--spool", str(site)]) == 0
 
     name = manifest.name
     assert written.getvalue() == f"READY 1\nGO {name} 0\nACK {name} {manifest.sha256}\nBYE\n".encode()
