@@ -35,7 +35,7 @@ def acknowledged(base):
     site = Spool(str(base / "site"))
     os.mkdir(site.path)
     fill(made, 2)
-    seal(made)
+    seal(made, sign=lambda _: b"signature\n")
     for spool in (Spool(made.spool), site, Spool(made.spool)):
         with Ledger(spool.ledger) as ledger:
             courier = Directory(str(base / "medium"))
@@ -46,8 +46,8 @@ def acknowledged(base):
     return made
 
 
-def seal(route):
-    return list(seal_route(route, node="hub", caps=Caps(), reserve_size=0))
+def seal(route, sign=None):
+    return list(seal_route(route, node="hub", caps=Caps(), reserve_size=0, sign=sign))
 
 
 def expire(route, days):
@@ -67,6 +67,7 @@ def test_keys_are_forgotten_when_no_mta_tries_any_more(route):
 
 
 def test_an_acknowledged_batch_goes_and_then_its_list(route):
+    assert len(tree(route.at("kept"))) == 3
     assert "kept" in expire(route, 14.1)
     assert tree(route.at("kept")) == {}
 
@@ -119,6 +120,19 @@ def test_imported_batches_go_and_bad_ones_stay(tmp_path):
     gone = [e.path for e in expire_inbox(inbox, keep=KEEP, now=time.time() + 15 * DAY)]
 
     assert gone == [inbox.at("done", "x"), inbox.at("tmp", "x")]
+
+
+def test_papers_of_a_batch_that_never_came_go_and_those_of_one_that_did_stay(tmp_path):
+    inbox = Inbox(str(tmp_path), "hub")
+    inbox.make()
+    for name in ("new/a.bsmtp", "new/a.bsmtp.json", "new/b.bsmtp.json", "new/b.bsmtp.sig", "new/c.bsmtp.sig",
+                 "work/c.bsmtp", "new/d.bsmtp.gz", "new/d.bsmtp.json"):  # fmt: skip
+        Path(inbox.at(name)).write_bytes(b"x")
+
+    assert list(expire_inbox(inbox, keep=KEEP, now=time.time() + DAY)) == []
+    gone = [e.path for e in expire_inbox(inbox, keep=KEEP, now=time.time() + 2 * DAY)]
+
+    assert sorted(gone) == [inbox.at("new/b.bsmtp.json"), inbox.at("new/b.bsmtp.sig")]
 
 
 def test_a_busy_route_is_left(route):

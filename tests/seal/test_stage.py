@@ -244,25 +244,30 @@ def three(tmp_path):
 MADE = [message(n) for n in (1, 2, 3)]
 
 
-def crash_free_steps(three, tmp_path, monkeypatch):
+def signature(manifest):
+    """What stands beside a manifest in these tests."""
+    return b"over " + manifest
+
+
+def crash_free_steps(three, tmp_path, monkeypatch, sign=None):
     route = clone(three, tmp_path / "count")
     faulty = Faulty()
     with monkeypatch.context() as patch:
         patch.setattr(durable, "posix", faulty)
-        seal(route, messages=2)
+        seal(route, messages=2, sign=sign)
     return faulty.calls
 
 
-@pytest.mark.parametrize("retry", [False, True])
-def test_a_sealer_killed_at_any_step_loses_and_doubles_nothing(three, tmp_path, monkeypatch, retry):
-    for step in range(1, crash_free_steps(three, tmp_path, monkeypatch) + 1):
+@pytest.mark.parametrize(("retry", "sign"), [(False, None), (True, signature)])
+def test_a_sealer_killed_at_any_step_loses_and_doubles_nothing(three, tmp_path, monkeypatch, retry, sign):
+    for step in range(1, crash_free_steps(three, tmp_path, monkeypatch, sign) + 1):
         route, made = clone(three, tmp_path / f"s{step}"), MADE
-        assert stopped_at(monkeypatch, step, lambda route=route: seal(route, messages=2))
+        assert stopped_at(monkeypatch, step, lambda route=route: seal(route, messages=2, sign=sign))
         taken = transactions_takeable(route)
         if retry and not route.remembers(key_of_first(route)):
             put(route, made[0], queue_id="Q1", age=1000)
 
-        seal(route, messages=2)
+        seal(route, messages=2, sign=sign)
 
         assert sorted(transactions(route)) == sorted(made), step
         assert set(taken) <= set(made)
@@ -271,6 +276,25 @@ def test_a_sealer_killed_at_any_step_loses_and_doubles_nothing(three, tmp_path, 
         leftovers = [n for n in os.listdir(route.at("tmp")) if not n.startswith(".")]
         assert leftovers == [], step
         assert all(s.row is not None and not s.row.recovery for s in route.standings()[0]), step
+        beside = {p.name: p.read_bytes() for p in Path(route.at("ready")).glob("*.sig")}
+        assert beside == ({f"{m.name}.sig": signature(m.to_bytes()) for m in manifests(route)} if sign else {}), step
+
+
+def test_a_batch_that_cannot_be_signed_is_not_sealed(route):
+    made = fill(route, 2)
+
+    def refuse(manifest):
+        raise Later("the agent is away", safe="x", next="x")
+
+    with pytest.raises(Later, match="the agent is away"):
+        seal(route, sign=refuse)
+    assert tree(route.at("ready")) == tree(route.at("tmp")) == tree(route.at("lists")) == {}
+    assert len(new(route)) == 2
+
+    seal(route, sign=signature)
+
+    assert transactions(route) == made
+    assert [s.sequence for s in route.sealed()] == [1]
 
 
 def transactions_takeable(route):

@@ -17,16 +17,23 @@ from bsmtp_batch.spool import names, recover, table
 from bsmtp_batch.spool.release import release, sha256_of
 
 
-@pytest.fixture
-def route(tmp_path):
+@pytest.fixture(params=["signed", "unsigned"])
+def route(request, tmp_path):
     made = make_route(tmp_path / "spool")
     fill(made, 2)
-    seal(made)
-    return made
+    seal(made, sign=(lambda _: b"signature\n") if request.param == "signed" else None)
+    yield made
+    papers = [p for p in Path(made.path).rglob("*.bsmtp.*") if p.suffix in (".sig", ".json")]
+    lone = [p for p in papers if p.suffix == ".sig" and p.with_suffix(".json") not in papers]
+    assert lone == [], "a signature was left behind"
 
 
-def seal(route):
-    return list(seal_route(route, node="hub", caps=Caps(), reserve_size=0))
+def seal(route, sign=None):
+    return list(seal_route(route, node="hub", caps=Caps(), reserve_size=0, sign=sign))
+
+
+def has_signature(route, directory):
+    return any(name.endswith(".sig") for name in os.listdir(route.at(directory)))
 
 
 def state(route, sequence=1):
@@ -59,13 +66,15 @@ def test_building_is_undone(route):
     assert os.listdir(route.at("tmp")) == ["4711.of-a-hand-in"]
 
 
-@pytest.mark.parametrize("manifest", ["tmp", "ready"])
-def test_intended_is_undone_and_gives_its_number_back(route, manifest):
+@pytest.mark.parametrize("papers", [(".json", ".sig"), (".sig",), ()])
+def test_intended_is_undone_and_gives_its_number_back(route, papers):
+    """The papers go to ready/ one by one; those named are still in tmp/."""
     name = name_of(route)
     move(route, ("lists", "00000001.done"), ("lists", "00000001.list"))
     move(route, ("ready", name), ("tmp", name))
-    if manifest == "tmp":
-        move(route, ("ready", name + ".json"), ("tmp", name + ".json"))
+    for suffix in papers:
+        if os.path.exists(route.at("ready", name + suffix)):
+            move(route, ("ready", name + suffix), ("tmp", name + suffix))
     os.unlink(route.at("seq"))
     assert state(route) == "intended"
 
@@ -92,20 +101,28 @@ def test_committed_is_finished_and_its_members_remembered(route, tmp_path):
     assert route.numbering()[0] == 2
 
 
-def test_released_is_finished(route):
+@pytest.mark.parametrize("half_way", [False, True])
+def test_released_is_finished(route, half_way):
     name = name_of(route)
+    signed = has_signature(route, "ready")
     move(route, ("ready", name), ("kept", name))
+    if half_way and signed:
+        move(route, ("ready", name + ".sig"), ("kept", name + ".sig"))
     assert state(route) == "released"
 
     recover_all(route)
 
     assert state(route) == "kept"
+    assert has_signature(route, "kept") == signed
 
 
-def test_expiring_is_finished(route):
+@pytest.mark.parametrize("half_way", [False, True])
+def test_expiring_is_finished(route, half_way):
     name = name_of(route)
     release(route, name, sha256_of(route, name))
     os.unlink(route.at("kept", name))
+    if half_way and has_signature(route, "kept"):
+        os.unlink(route.at("kept", name + ".sig"))
     assert state(route) == "expiring"
 
     recover_all(route)
@@ -132,6 +149,7 @@ def test_replaced_and_the_seal_that_replaces_it_are_one(route, tmp_path, monkeyp
     assert [s.name for s in route.sealed()] == [new]
     assert state(route, 1) == "set aside"
     assert Path(route.at("dead", old)).exists()
+    assert not has_signature(route, "ready")
     assert new in Path(route.at("dead", old + ".reason")).read_text()
 
 
@@ -174,6 +192,14 @@ def test_what_no_row_admits_is_shown_and_not_touched(route):
     assert state(route) is None
     assert route.sealed() == []
     assert any("stands oddly" in odd.reason for odd in route.standings()[1])
+
+
+def test_a_signature_where_its_batch_is_not_is_odd(route):
+    name = name_of(route)
+    Path(route.at("kept", name + ".sig")).write_bytes(b"x")
+
+    assert state(route) is None
+    os.unlink(route.at("kept", name + ".sig"))
 
 
 def test_two_batches_of_one_number_are_odd(route):

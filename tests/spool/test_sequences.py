@@ -63,3 +63,40 @@ def test_what_is_missing_is_exactly_what_did_not_come(numbers):
 @given(st.binary())
 def test_a_damaged_file_costs_only_what_was_noticed(data):
     Sequences.from_bytes(data).see("hub", "r.example", 3)
+
+
+def test_a_number_that_was_not_made_behind_the_one_before_it_breaks_the_chain():
+    found = Sequences()
+    assert found.see("hub", "r.example", 1, digest="a" * 64) == ""
+    again = Sequences.from_bytes(found.to_bytes())
+
+    assert again.see("hub", "r.example", 2, digest="b" * 64, previous="a" * 64) == ""
+    assert "chain: 3" in again.see("hub", "r.example", 3, digest="c" * 64, previous="f" * 64)
+    assert again.see("hub", "r.example", 4, digest="d" * 64, previous="c" * 64) == "", "told once"
+
+
+def test_a_chain_is_followed_over_no_gap():
+    found = Sequences()
+    found.see("hub", "r.example", 1, digest="a" * 64)
+
+    assert "gap" in found.see("hub", "r.example", 3, digest="c" * 64, previous="b" * 64)
+    assert "late" in found.see("hub", "r.example", 2, digest="b" * 64, previous="0" * 64)
+    assert found.see("hub", "r.example", 4, digest="d" * 64, previous="c" * 64) == ""
+
+
+def test_a_file_of_an_earlier_version_has_no_digests():
+    found = Sequences.from_bytes(b"hub r.example 1 3 2-2\n")
+
+    assert found.missing() == ["r.example from hub: 2 did not come"]
+    assert found.see("hub", "r.example", 4, digest="d" * 64, previous="c" * 64) == ""
+    assert "chain" in found.see("hub", "r.example", 5, digest="e" * 64, previous="c" * 64)
+
+
+def test_only_what_no_later_batch_puts_right_is_remembered_and_not_for_ever():
+    found = Sequences()
+    for number in range(20):
+        found.remember(f"replay: number {number}", "then")
+        found.remember("gap: 1", "then")
+        found.remember("", "then")
+
+    assert Sequences.from_bytes(found.to_bytes()).remarks == [f"then replay: number {n}" for n in range(12, 20)]
