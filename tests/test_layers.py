@@ -24,9 +24,10 @@ MAY_IMPORT = {
     "errors": set(),
     "": set(),
     "handover": {"handover", "batch", "spool", "ledger", "edge", "errors"},
+    "replay": {"replay", "batch", "wire", "spool", "ledger", "edge", "errors"},
     **{
-        stage: {stage, "handover", "batch", "wire", "spool", "ledger", "edge", "errors"}
-        for stage in ("seal", "receive", "expire", "status", "courier", "importer")
+        stage: {stage, "handover", "replay", "batch", "wire", "spool", "ledger", "edge", "errors"}
+        for stage in ("seal", "receive", "expire", "status", "courier", "importer", "dispatch")
     },
 }
 """What each part may import."""

@@ -10,10 +10,10 @@ import typer
 from bsmtp_batch.cli import common
 
 if TYPE_CHECKING:
-    from bsmtp_batch.importer.contract import Target
-    from bsmtp_batch.importer.journal import Line
     from bsmtp_batch.importer.one import Force, Tally
     from bsmtp_batch.importer.policy import Policy
+    from bsmtp_batch.replay.contract import Target
+    from bsmtp_batch.replay.journal import Line
 
 ORDER = ("delivered", "pending", "deferred", "bounced", "quarantined", "skipped")
 """The outcomes, in the order in which a summary names them."""
@@ -124,7 +124,7 @@ def _policy(domains: list[str]) -> Policy:
 
 def _target(url: str, node: str, *, needed: bool) -> Target | None:
     from bsmtp_batch.errors import Usage
-    from bsmtp_batch.importer import address, targets
+    from bsmtp_batch.replay import address, targets
 
     if not url:
         if not needed:

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, Protocol
 
 from bsmtp_batch.errors import Usage
-from bsmtp_batch.importer.aside import Aside, make_origin
-from bsmtp_batch.importer.contract import Target
-from bsmtp_batch.importer.delivery import Context, MessageDelivery, NoticeDelivery
-from bsmtp_batch.importer.engine import Engine
-from bsmtp_batch.importer.examine import Examined, Refused
-from bsmtp_batch.importer.journal import Journal, Line
-from bsmtp_batch.importer.plan import Foreign, Plan, notices, plan
 from bsmtp_batch.importer.policy import Policy
 from bsmtp_batch.ledger import Ledger, Outcome
 from bsmtp_batch.ledger.rows import BOUNCED, DEFERRED, DELIVERED, DONE, FINISHING, PENDING, QUARANTINED
+from bsmtp_batch.replay.aside import Aside, make_origin
+from bsmtp_batch.replay.contract import Target
+from bsmtp_batch.replay.delivery import Context, MessageDelivery, NoticeDelivery
+from bsmtp_batch.replay.engine import Engine
+from bsmtp_batch.replay.examine import Examined, Refused
+from bsmtp_batch.replay.journal import Journal, Line
+from bsmtp_batch.replay.plan import Foreign, Plan, notices, plan
 
 SKIPPED = "skipped"
 """The outcome told of a recipient that was settled by an earlier run."""
@@ -139,7 +139,7 @@ class BatchImport:
 
     def _plan(self) -> Plan:
         only = self._options.force == "unknown"
-        return plan(self._examined.messages, self._journal.fates, self._options.policy, doubtful_only=only)
+        return plan(self._examined.messages, self._journal.fates, self._options.policy.refusal, doubtful_only=only)
 
     def _reopen(self, force: Force) -> None:
         """Say what a forced run may double, and make the ledger forget the outcomes in question."""

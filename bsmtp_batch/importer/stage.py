@@ -14,12 +14,13 @@ from bsmtp_batch.batch.manifest import MAX_BYTES, Manifest, ManifestError
 from bsmtp_batch.edge.opening import open_raw, plain_of
 from bsmtp_batch.edge.user import user_name
 from bsmtp_batch.errors import Bad, Later, Problem, Setting, Usage
-from bsmtp_batch.importer import aside, inbox, room
-from bsmtp_batch.importer.engine import Engine
-from bsmtp_batch.importer.examine import Examined, examine
+from bsmtp_batch.importer import inbox, room
 from bsmtp_batch.importer.inbox import Arrival
 from bsmtp_batch.importer.one import BatchImport, Options, Tally, Watcher
 from bsmtp_batch.ledger import Ledger
+from bsmtp_batch.replay import aside
+from bsmtp_batch.replay.engine import Engine
+from bsmtp_batch.replay.examine import Examined, examine
 from bsmtp_batch.spool import listing, names, routes
 from bsmtp_batch.spool.listing import Odd, read_small
 from bsmtp_batch.spool.store import MANIFEST, SIGNATURE, SIGNATURE_CAP

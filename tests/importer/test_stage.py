@@ -16,9 +16,10 @@ from bsmtp_batch.batch.events import Severity
 from bsmtp_batch.batch.file import BatchFile
 from bsmtp_batch.edge.user import user_name
 from bsmtp_batch.errors import Setting, Usage
-from bsmtp_batch.importer import address, aside, engine, examine, inbox, stage, targets
+from bsmtp_batch.importer import inbox, stage
 from bsmtp_batch.importer.one import Options
 from bsmtp_batch.importer.policy import Policy
+from bsmtp_batch.replay import address, aside, engine, examine, targets
 from bsmtp_batch.wire.events import Reply
 from bsmtp_batch.wire.session import Protocol
 

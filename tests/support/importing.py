@@ -9,11 +9,12 @@ from pathlib import Path
 
 from bsmtp_batch.batch.manifest import Manifest
 from bsmtp_batch.batch.writer import END, QUIT, greeting, transaction
-from bsmtp_batch.importer import address, stage, targets
-from bsmtp_batch.importer.journal import Line
+from bsmtp_batch.importer import stage
 from bsmtp_batch.importer.one import Options, Tally
 from bsmtp_batch.importer.policy import Policy
 from bsmtp_batch.ledger import Ledger
+from bsmtp_batch.replay import address, targets
+from bsmtp_batch.replay.journal import Line
 from bsmtp_batch.wire.command import Mail, Rcpt, parse_mail, parse_rcpt
 from bsmtp_batch.wire.dots import stuff
 

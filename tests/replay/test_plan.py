@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bsmtp_batch.batch.events import Message
-from bsmtp_batch.importer.plan import FINAL, notices, plan
 from bsmtp_batch.importer.policy import Policy
 from bsmtp_batch.ledger import Fate, Outcome
+from bsmtp_batch.replay.plan import FINAL, notices, plan
 from bsmtp_batch.wire.command import Mail, Rcpt
 
 ADDRESSES = [b"a@site.example", b"b@site.example", b"x@evil.example", b"y%evil@site.example", b"postmaster"]
-POLICY = Policy(["site.example"])
+OURS = Policy(["site.example"]).refusal
 
 
 def message(number, rcpts):
@@ -58,7 +58,7 @@ def batches(draw):
 @given(batches())
 def test_no_recipient_is_forgotten_and_none_is_planned_twice(found):
     messages, fates = found
-    work = plan(messages, fates, POLICY)
+    work = plan(messages, fates, OURS)
 
     planned = [(task.message.number, index) for task in work.tasks for index in task.recipients]
     planned += [(foreign.message.number, index) for foreign in work.foreign for index in foreign.reasons]
@@ -69,10 +69,10 @@ def test_no_recipient_is_forgotten_and_none_is_planned_twice(found):
 @given(batches())
 def test_nobody_who_is_settled_or_foreign_is_sent_anything(found):
     messages, fates = found
-    for task in plan(messages, fates, POLICY).tasks:
+    for task in plan(messages, fates, OURS).tasks:
         fate = fates.get(task.message.number)
         for index in task.recipients:
-            assert not POLICY.refusal(task.message.rcpts[index].path)
+            assert not OURS(task.message.rcpts[index].path)
             assert not fate or index not in fate.outcomes or fate.outcomes[index].outcome == "deferred"
         assert task.attempt == (fate.attempts if fate else 0) + 1
         assert task.doubtful == (fate is not None and fate.state == "finishing")
@@ -81,7 +81,7 @@ def test_nobody_who_is_settled_or_foreign_is_sent_anything(found):
 @given(batches())
 def test_a_run_for_doubts_only_touches_nothing_else(found):
     messages, fates = found
-    work = plan(messages, fates, POLICY, doubtful_only=True)
+    work = plan(messages, fates, OURS, doubtful_only=True)
 
     doubtful = {number for number, fate in fates.items() if fate.state == "finishing"}
     assert {task.message.number for task in work.tasks} <= doubtful

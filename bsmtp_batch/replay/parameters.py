@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from bsmtp_batch.importer.contract import Job
+from bsmtp_batch.replay.contract import Job
 from bsmtp_batch.wire.command import Mail, Params, Rcpt, needs_utf8
 
 

@@ -1,8 +1,8 @@
 """What is set aside: a message as a batch file of its own, or a whole file, each with its reason beside it.
 
-The reason is written first and the file last, both durable, so a file in ``bad/`` always has its reason. Names are made
-of what is set aside and why, so doing it again after a crash changes nothing. What a crash leaves half written lies in
-``tmp/``, where age removes it.
+The reason is written first and the file last, both durable, so a file that was set aside always has its reason. Names
+are made of what is set aside and why, so doing it again after a crash changes nothing. What a crash leaves half written
+lies in ``tmp/``, where age removes it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ def make_origin(spool: str, origin: str) -> str:
 
 
 class Aside:
-    """Sets messages of one batch aside in the directory ``base`` of its origin; ``stem`` begins their names."""
+    """Sets messages of one batch aside in ``directory`` of ``base``, its origin's or its route's; ``stem`` begins their
+    names."""
 
-    def __init__(self, base: str, stem: str, node: str) -> None:
+    def __init__(self, base: str, stem: str, node: str, directory: str = names.BAD) -> None:
         self._base = base
+        self._directory = directory
         self._stem = stem
         self._node = node
 
@@ -60,18 +62,18 @@ class Aside:
         return self._keep(f"{self._stem}.bsmtp", _part(batch, 0, batch.seek(0, os.SEEK_END)), reason)
 
     def _keep(self, name: str, octets: Iterator[bytes], reason: str) -> str:
-        write_reason(self._base, name, reason)
-        _put(self._base, name, octets)
+        write_reason(self._base, name, reason, self._directory)
+        _put(self._base, self._directory, name, octets)
         return name
 
 
-def write_reason(base: str, name: str, reason: str) -> None:
-    """Put ``reason`` beside what is, or will be, ``name`` in ``bad/`` of the origin's directory ``base``."""
-    _put(base, name + REASON, iter((reason.encode("utf-8", "backslashreplace") + b"\n",)))
+def write_reason(base: str, name: str, reason: str, directory: str = names.BAD) -> None:
+    """Put ``reason`` beside what is, or will be, ``name`` in ``directory`` of ``base``."""
+    _put(base, directory, name + REASON, iter((reason.encode("utf-8", "backslashreplace") + b"\n",)))
 
 
-def _put(base: str, name: str, octets: Iterator[bytes]) -> None:
-    """A file in ``bad/``, whole or not at all."""
+def _put(base: str, directory: str, name: str, octets: Iterator[bytes]) -> None:
+    """A file in ``directory``, whole or not at all."""
     passing = "/".join((base, names.TMP, f"{name}.{durable.unique()}"))
     try:
         fd = durable.create(passing)
@@ -82,7 +84,7 @@ def _put(base: str, name: str, octets: Iterator[bytes]) -> None:
             os.close(fd)
             raise
         durable.sync_close(fd)
-        durable.rename_durably(passing, "/".join((base, names.BAD, name)), sync_source=False)
+        durable.rename_durably(passing, "/".join((base, directory, name)), sync_source=False)
     except BaseException:
         durable.remove(passing)
         raise

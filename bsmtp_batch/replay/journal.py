@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from bsmtp_batch.importer.plan import is_final
 from bsmtp_batch.ledger import Fate, Ledger, Outcome, Settled
 from bsmtp_batch.ledger.rows import DONE, DSN_DUE, DSN_KEPT, FINISHING, PENDING
+from bsmtp_batch.replay.plan import is_final
 
 
 @dataclass(frozen=True, slots=True)

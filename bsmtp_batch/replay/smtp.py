@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from bsmtp_batch.edge.sockets import Channel
-from bsmtp_batch.importer.contract import Job, Kind, Result, Unreachable, Verdict
-from bsmtp_batch.importer.parameters import Unfit, fitted
-from bsmtp_batch.importer.replies import judge
+from bsmtp_batch.replay.contract import Job, Kind, Result, Unreachable, Verdict
+from bsmtp_batch.replay.parameters import Unfit, fitted
+from bsmtp_batch.replay.replies import judge
 from bsmtp_batch.wire.command import Mail, Rcpt
 from bsmtp_batch.wire.events import (
     Closed,
@@ -54,7 +54,7 @@ class Ended(Exception):
 
 
 class SmtpConnection:
-    """See :class:`~bsmtp_batch.importer.contract.Connection`.
+    """See :class:`~bsmtp_batch.replay.contract.Connection`.
 
     ``channel`` is owned. ``patience`` stretches or shortens the time-outs of RFC 5321. ``complaint`` gives what the
     far side said beside the protocol (a child's standard error); ``part`` waits for it to finish after QUIT.
@@ -93,7 +93,7 @@ class SmtpConnection:
             raise Unreachable(str(ended)) from ended
 
     def carry(self, job: Job, before_dot: Callable[[], None]) -> Result:
-        """See :class:`~bsmtp_batch.importer.contract.Connection`."""
+        """See :class:`~bsmtp_batch.replay.contract.Connection`."""
         try:
             mail, rcpts = fitted(job, self._session.extensions)
         except Unfit as unfit:
@@ -117,7 +117,7 @@ class SmtpConnection:
         return _complete(verdicts, ended=self._failure, leave=self._leave)
 
     def close(self) -> None:
-        """See :class:`~bsmtp_batch.importer.contract.Connection`."""
+        """See :class:`~bsmtp_batch.replay.contract.Connection`."""
         try:
             if not self._failure and not self._session.unanswered and self._session.allows(Verb.QUIT):
                 self._channel.send(self._session.send(Quit()), FAREWELL)

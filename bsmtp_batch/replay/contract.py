@@ -1,6 +1,6 @@
 """What the engine and a target agree on: jobs, verdicts, and connections that carry one job after the other.
 
-A target is where mail is handed in: an SMTP or LMTP server, ``sendmail -bs``, a Maildir. ``tests/importer`` holds one
+A target is where mail is handed in: an SMTP or LMTP server, ``sendmail -bs``, a Maildir. ``tests/replay`` holds one
 conformance suite that every target passes.
 """
 

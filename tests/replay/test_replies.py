@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bsmtp_batch.importer.contract import Kind
-from bsmtp_batch.importer.replies import judge
+from bsmtp_batch.replay.contract import Kind
+from bsmtp_batch.replay.replies import judge
 from bsmtp_batch.wire.events import Reply, Verb
 
 

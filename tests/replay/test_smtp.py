@@ -9,9 +9,9 @@ import pytest
 from support.importing import NODE
 from support.sink import DROP, Connect, Data, EndOfData, Helo, MailFrom, RcptTo, Rset, Say, Sink
 
-from bsmtp_batch.importer import address, targets
-from bsmtp_batch.importer.contract import Job, Kind, Unreachable
-from bsmtp_batch.importer.smtp import SmtpConnection
+from bsmtp_batch.replay import address, targets
+from bsmtp_batch.replay.contract import Job, Kind, Unreachable
+from bsmtp_batch.replay.smtp import SmtpConnection
 from bsmtp_batch.wire.command import Mail, Rcpt
 from bsmtp_batch.wire.dots import stuff
 from bsmtp_batch.wire.events import Reply

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
-from bsmtp_batch.importer.contract import Connection, Job, Kind, Result, Target, Unreachable
+from bsmtp_batch.replay.contract import Connection, Job, Kind, Result, Target, Unreachable
 
 MAX_LOSSES = 3
 """Connections lost in a row, with nothing settled in between, after which a run stops."""
@@ -39,10 +39,14 @@ class Delivery(Protocol):
 
 
 class Engine:
-    """Hands deliveries to ``target``. A context manager: on leaving it the connection is closed."""
+    """Hands deliveries to ``target``. A context manager: on leaving it the connection is closed.
 
-    def __init__(self, target: Target) -> None:
+    ``keep``: a connection is used however long it was idle, because it cannot be made again.
+    """
+
+    def __init__(self, target: Target, *, keep: bool = False) -> None:
         self._target = target
+        self._keep = keep
         self._connection: Connection | None = None
         self._losses = 0
         self._used = 0.0
@@ -74,7 +78,7 @@ class Engine:
 
     def _hand_in(self, delivery: Delivery) -> Delivery | None:
         """Hand in one; what is left of it: all of it when no connection came about."""
-        if self._connection is not None and time.monotonic() - self._used > IDLE:
+        if not self._keep and time.monotonic() - self._used > IDLE:
             self._hang_up()
         if self._connection is None:
             try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bsmtp_batch.importer.contract import Job
-from bsmtp_batch.importer.parameters import Unfit, fitted
+from bsmtp_batch.replay.contract import Job
+from bsmtp_batch.replay.parameters import Unfit, fitted
 from bsmtp_batch.wire.command import Mail, Rcpt
 
 FULL = {b"SIZE", b"8BITMIME", b"SMTPUTF8", b"DSN", b"PIPELINING"}

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from bsmtp_batch.edge.process import Child
 from bsmtp_batch.edge.sockets import Channel, connect_tcp, connect_unix
-from bsmtp_batch.importer import address
-from bsmtp_batch.importer.contract import Target, Unreachable
-from bsmtp_batch.importer.maildir import MaildirTarget
-from bsmtp_batch.importer.smtp import SmtpConnection
+from bsmtp_batch.replay import address
+from bsmtp_batch.replay.contract import Target, Unreachable
+from bsmtp_batch.replay.maildir import MaildirTarget
+from bsmtp_batch.replay.smtp import SmtpConnection
 from bsmtp_batch.wire.session import Protocol
 
 CONNECT = 30.0
@@ -47,11 +47,11 @@ class ServerTarget:
 
     @property
     def name(self) -> str:
-        """See :class:`~bsmtp_batch.importer.contract.Target`."""
+        """See :class:`~bsmtp_batch.replay.contract.Target`."""
         return self._name
 
     def connect(self) -> SmtpConnection:
-        """See :class:`~bsmtp_batch.importer.contract.Target`."""
+        """See :class:`~bsmtp_batch.replay.contract.Target`."""
         try:
             channel = self._reach()
         except OSError as error:

@@ -10,8 +10,8 @@ from support import smtp_child
 from support.importing import NODE
 from support.sink import Sink
 
-from bsmtp_batch.importer import address, targets
-from bsmtp_batch.importer.contract import Job, Kind, Unreachable
+from bsmtp_batch.replay import address, targets
+from bsmtp_batch.replay.contract import Job, Kind, Unreachable
 from bsmtp_batch.wire.command import Mail, Rcpt
 from bsmtp_batch.wire.dots import stuff
 from bsmtp_batch.wire.session import Protocol

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bsmtp_batch.importer.address import BadUrl, Maildir, Program, Server, Socket, parse
+from bsmtp_batch.replay.address import BadUrl, Maildir, Program, Server, Socket, parse
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bsmtp_batch.importer.dsn import MAX_HEADERS, Failure, Notice, headers_of, report, wanted
+from bsmtp_batch.replay.dsn import MAX_HEADERS, Failure, Notice, headers_of, report, wanted
 from bsmtp_batch.wire.command import Mail, Rcpt
 
 REFUSAL = Failure(Rcpt(b"gone@site.example"), "550 5.1.1 no such user here")

@@ -6,11 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bsmtp_batch.batch.file import BatchFile
-from bsmtp_batch.importer import dsn
-from bsmtp_batch.importer.aside import Aside
-from bsmtp_batch.importer.contract import Job, Kind, Result, Verdict
-from bsmtp_batch.importer.journal import Journal
-from bsmtp_batch.importer.plan import Notice, Task
 from bsmtp_batch.ledger import Outcome
 from bsmtp_batch.ledger.rows import (
     BOUNCED,
@@ -22,6 +17,11 @@ from bsmtp_batch.ledger.rows import (
     NO_DSN,
     QUARANTINED,
 )
+from bsmtp_batch.replay import dsn
+from bsmtp_batch.replay.aside import Aside
+from bsmtp_batch.replay.contract import Job, Kind, Result, Verdict
+from bsmtp_batch.replay.journal import Journal
+from bsmtp_batch.replay.plan import Notice, Task
 from bsmtp_batch.wire.command import Mail, Rcpt
 from bsmtp_batch.wire.dots import stuff
 
@@ -30,8 +30,9 @@ from bsmtp_batch.wire.dots import stuff
 class Context:
     """What all deliveries of one batch share.
 
-    ``bounce``: a refusal goes back to the sender; otherwise it is only kept. ``aside`` sets messages aside,
-    ``complain`` takes a sentence for the operator, ``now`` is the clock, ``target`` the name of what refuses.
+    ``bounce``: a refusal goes back to the sender; otherwise it is only kept. ``aside`` sets messages
+    aside in the directory ``shelf``; ``complain`` takes a sentence for the operator, ``now`` is the clock, ``target``
+    the name of what refuses.
     """
 
     batch: BatchFile
@@ -43,6 +44,7 @@ class Context:
     aside: Callable[[], Aside]
     complain: Callable[[str], None]
     now: Callable[[], float]
+    shelf: str = "bad/"
 
 
 class MessageDelivery:
@@ -64,7 +66,7 @@ class MessageDelivery:
 
     @property
     def job(self) -> Job:
-        """See :class:`~bsmtp_batch.importer.engine.Delivery`."""
+        """See :class:`~bsmtp_batch.replay.engine.Delivery`."""
         return self._job
 
     @property
@@ -73,12 +75,12 @@ class MessageDelivery:
         return self._task.message.number
 
     def begin(self) -> None:
-        """See :class:`~bsmtp_batch.importer.engine.Delivery`."""
+        """See :class:`~bsmtp_batch.replay.engine.Delivery`."""
         message = self._task.message
         self._context.journal.begin(message.number, message.mail.path, self._task.attempt)
 
     def settle(self, result: Result) -> MessageDelivery | None:
-        """See :class:`~bsmtp_batch.importer.engine.Delivery`."""
+        """See :class:`~bsmtp_batch.replay.engine.Delivery`."""
         task = self._task
         doubtful = task.doubtful or any(verdict.kind is Kind.DOUBTFUL for verdict in result.verdicts)
         crowded: list[int] = []
@@ -132,13 +134,13 @@ class MessageDelivery:
             )
         except OSError as error:
             self._context.complain(
-                f"message {message.number} was refused and cannot be kept in bad/ ({error.strerror or error}):"
-                f" it waits for the next run: {refused[0].reply}"
+                f"message {message.number} was refused and cannot be kept in {self._context.shelf}"
+                f" ({error.strerror or error}): it waits for the next run: {refused[0].reply}"
             )
             return [replace(one, outcome=DEFERRED) if one in refused else one for one in outcomes]
         why = "has the null sender, whom nobody answers" if not message.mail.path else "is kept"
         self._context.complain(
-            f"message {message.number} was refused and {why}: see {name} in bad/: {refused[0].reply}"
+            f"message {message.number} was refused and {why}: see {name} in {self._context.shelf}: {refused[0].reply}"
         )
         return outcomes
 
@@ -172,7 +174,7 @@ class NoticeDelivery:
 
     @property
     def job(self) -> Job:
-        """See :class:`~bsmtp_batch.importer.engine.Delivery`."""
+        """See :class:`~bsmtp_batch.replay.engine.Delivery`."""
         return self._job
 
     @property
@@ -181,12 +183,12 @@ class NoticeDelivery:
         return self._notice.message.number
 
     def begin(self) -> None:
-        """See :class:`~bsmtp_batch.importer.engine.Delivery`. A report is not marked: sent twice it has the same
+        """See :class:`~bsmtp_batch.replay.engine.Delivery`. A report is not marked: sent twice it has the same
         Message-ID, and the message it is about is decided."""
         self._context.journal.flush()
 
     def settle(self, result: Result) -> None:
-        """See :class:`~bsmtp_batch.importer.engine.Delivery`."""
+        """See :class:`~bsmtp_batch.replay.engine.Delivery`."""
         verdict, number = result.verdicts[0], self.number
         if verdict.kind is Kind.DELIVERED:
             self._context.journal.note_dsn(number, self._notice.outcomes, DSN_SENT)
@@ -208,5 +210,6 @@ class NoticeDelivery:
         )
         context.journal.note_dsn(notice.message.number, notice.outcomes, DSN_KEPT)
         context.complain(
-            f"message {notice.message.number}: its sender takes no report, so it is kept: see {name} in bad/: {reply}"
+            f"message {notice.message.number}: its sender takes no report, so it is kept: see {name} in"
+            f" {context.shelf}: {reply}"
         )

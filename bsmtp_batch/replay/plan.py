@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bsmtp_batch.batch.events import Message
-from bsmtp_batch.importer.policy import Policy
 from bsmtp_batch.ledger.rows import BOUNCED, DEFERRED, DELIVERED, DSN_DUE, FINISHING, QUARANTINED, Fate, Outcome
 
 FINAL = frozenset({DELIVERED, BOUNCED, QUARANTINED})
@@ -28,7 +27,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """Recipients of a message that this site does not take, each with the reason."""
+    """Recipients of a message whose mail is not taken, each with the reason."""
 
     message: Message
     reasons: Mapping[int, str]
@@ -59,9 +58,16 @@ class Plan:
 
 
 def plan(
-    messages: Iterable[Message], fates: Mapping[int, Fate], policy: Policy, *, doubtful_only: bool = False
+    messages: Iterable[Message],
+    fates: Mapping[int, Fate],
+    refusal: Callable[[bytes], str] = lambda path: "",
+    *,
+    doubtful_only: bool = False,
 ) -> Plan:
-    """The plan for ``messages`` given their ``fates``; with ``doubtful_only`` it has only tasks that are in doubt."""
+    """The plan for ``messages`` given their ``fates``; with ``doubtful_only`` it has only tasks that are in doubt.
+
+    ``refusal`` says why a recipient (an address without brackets) is not taken, ``""`` when it is.
+    """
     found = Plan()
     for message in messages:
         fate = fates.get(message.number) or Fate(message.number, message.mail.path, "", 0)
@@ -72,7 +78,7 @@ def plan(
             outcome = fate.outcomes.get(index)
             if outcome is not None and outcome.outcome in FINAL:
                 found.settled.append((message, outcome))
-            elif reason := policy.refusal(rcpt.path):
+            elif reason := refusal(rcpt.path):
                 foreign[index] = reason
             else:
                 wanted.append(index)

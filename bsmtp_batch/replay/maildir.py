@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from bsmtp_batch.importer.contract import Job, Kind, Result, Unreachable, Verdict
+from bsmtp_batch.replay.contract import Job, Kind, Result, Unreachable, Verdict
 from bsmtp_batch.spool import durable, routes
 
 
@@ -21,11 +21,11 @@ class MaildirTarget:
 
     @property
     def name(self) -> str:
-        """See :class:`~bsmtp_batch.importer.contract.Target`."""
+        """See :class:`~bsmtp_batch.replay.contract.Target`."""
         return f"maildir:{self._path}"
 
     def connect(self) -> MaildirConnection:
-        """See :class:`~bsmtp_batch.importer.contract.Target`."""
+        """See :class:`~bsmtp_batch.replay.contract.Target`."""
         try:
             for directory in ("tmp", "new", "cur"):
                 routes.make_directories(f"{self._path}/{directory}", self._path)
@@ -39,14 +39,14 @@ class MaildirTarget:
 
 
 class MaildirConnection:
-    """See :class:`~bsmtp_batch.importer.contract.Connection`; ``present`` are the messages that are there already."""
+    """See :class:`~bsmtp_batch.replay.contract.Connection`; ``present`` are the messages that are there already."""
 
     def __init__(self, path: str, present: set[str]) -> None:
         self._path = path
         self._present = present
 
     def carry(self, job: Job, before_dot: Callable[[], None]) -> Result:
-        """See :class:`~bsmtp_batch.importer.contract.Connection`."""
+        """See :class:`~bsmtp_batch.replay.contract.Connection`."""
         if job.name in self._present:
             return _all(job, Kind.DELIVERED, "250 2.0.0 it is in the Maildir already")
         passing = "/".join((self._path, "tmp", f"{job.name}.{durable.unique()}"))
@@ -64,7 +64,7 @@ class MaildirConnection:
         return _all(job, Kind.DELIVERED, "250 2.0.0 stored")
 
     def close(self) -> None:
-        """See :class:`~bsmtp_batch.importer.contract.Connection`."""
+        """See :class:`~bsmtp_batch.replay.contract.Connection`."""
 
     @staticmethod
     def _write(job: Job, path: str) -> None:

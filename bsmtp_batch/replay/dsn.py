@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
 
-from bsmtp_batch.importer.parameters import parameter
+from bsmtp_batch.replay.parameters import parameter
 from bsmtp_batch.wire.command import Mail, Rcpt
 
 MAX_HEADERS = 65536

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bsmtp_batch.importer.contract import Kind, Verdict
+from bsmtp_batch.replay.contract import Kind, Verdict
 from bsmtp_batch.wire.events import Reply, Verb
 
 NOT_THE_MAIL = frozenset({500, 502, 503, 521, 530, 534, 535, 538})
