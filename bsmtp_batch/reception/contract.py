@@ -44,3 +44,7 @@ class Limits:
     recipients: int = 1000
     faults: int = 20
     idle: int = 100
+
+
+UNLIMITED = Limits()
+"""Any size."""
