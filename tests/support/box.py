@@ -9,22 +9,25 @@ The virtual environment of the test run is /opt/bsmtp-batch in every box, where 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from support.debian import Unavailable, root
 
 import bsmtp_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 HOME = "/opt/bsmtp-batch"
 SPOOL = "/var/spool/bsmtp-batch"
@@ -33,6 +36,9 @@ PROGRAM = f"{HOME}/bin/bsmtp-batch"
 PREFIX = os.path.realpath(sys.prefix)
 PYTHON = f"{PREFIX}/bin/python"
 PACKAGE = str(Path(bsmtp_batch.__file__).resolve().parent)
+T = TypeVar("T")
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
 NAMESPACES = ["--mount", "--uts", "--net", "--pid"]
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -45,17 +51,26 @@ ENVIRONMENT = {
 class Box:
     """A view with the packages ``sets`` (of :data:`support.debian.SETS`) and the ``accounts`` NAME -> home directory.
 
-    ``hosts`` are names that mean 127.0.0.1 in it. Raises :class:`support.debian.Unavailable` where a set cannot be had
-    or the machine does not let this user make namespaces.
+    ``hosts`` are names that mean 127.0.0.1 in it; ``apart`` are roots of another release, PLACE -> set, into which a
+    program is put with chroot(8). Raises :class:`support.debian.Unavailable` where a set cannot be had or the machine
+    does not let this user make namespaces.
     """
 
-    def __init__(self, *sets: str, accounts: Mapping[str, str], hosts: Sequence[str] = (), name: str = "hub.example"):
+    def __init__(
+        self,
+        *sets: str,
+        accounts: Mapping[str, str],
+        hosts: Sequence[str] = (),
+        name: str = "hub.example",
+        apart: Mapping[str, str] | None = None,
+    ):
         if os.geteuid() != 0:
             raise Unavailable("only root can give a mail server its own view of the machine (run the tests as root)")
         roots = [str(root(s)) for s in sets]
         self._spawned: list[subprocess.Popen[bytes]] = []
         settings = {
             "roots": roots,
+            "apart": {place: str(root(s)) for place, s in (apart or {}).items()},
             "accounts": {OWNER: SPOOL, **accounts},
             "hostname": name,
             "hosts": f"127.0.0.1 {' '.join([name, *hosts, 'localhost'])}\n",
@@ -119,6 +134,26 @@ class Box:
         while not re.search(rf"(?m)^ *\d+: \w+:{port:04X} \w+:0000 0A ", Path(f"/proc/{self.pid}/net/tcp").read_text()):
             assert time.monotonic() < end, f"nothing listens on port {port} in the box"
             time.sleep(0.02)
+
+    def connect(self, port: int) -> socket.socket:
+        """A connection to a server in the box, for this process."""
+        return self._in_its_network(lambda: socket.create_connection(("127.0.0.1", port), timeout=50))
+
+    def listen(self, port: int = 0) -> socket.socket:
+        """A listening socket of this process that programs in the box can reach."""
+        return self._in_its_network(lambda: socket.create_server(("127.0.0.1", port)))
+
+    def _in_its_network(self, make: Callable[[], T]) -> T:
+        """What ``make`` gives in a thread that sees the network of the box; a socket stays in the one it was made in."""
+
+        def made() -> T:
+            with open(f"/proc/{self.pid}/ns/net", "rb") as network:
+                if LIBC.setns(network.fileno(), CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            return make()
+
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(made).result()
 
     def batch(
         self, *arguments: str, code: int | None = 0, spool: str = SPOOL, **more: Any

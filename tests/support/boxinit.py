@@ -97,6 +97,8 @@ def build(settings: dict[str, Any]) -> None:
         layered(point, tree / point[1:], scratch, f"mount{number}")
     let_in(tree, settings["needed"])
     furnish(tree, settings)
+    for place, unpacked in settings["apart"].items():
+        apart(tree, place, unpacked)
     os.chroot(tree)
     os.chdir("/")
 
@@ -119,6 +121,21 @@ def furnish(tree: Path, settings: dict[str, Any]) -> None:
     for link, target in settings["links"].items():
         (tree / link[1:]).parent.mkdir(parents=True, exist_ok=True)
         (tree / link[1:]).symlink_to(target)
+
+
+def apart(tree: Path, place: str, unpacked: str) -> None:
+    """Make ``place`` a root to run programs of another release in: its /usr is ``unpacked``'s, all else is the box's.
+
+    Nothing can be written to what was unpacked; it is there for later boxes too.
+    """
+    root = tree / place[1:]
+    (root / "usr").mkdir(parents=True)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (root / name).symlink_to(f"usr/{name}")
+    mount(None, f"{unpacked}/usr", root / "usr", "ro", "--bind")
+    for name in ("dev", "etc", "proc", "run", "tmp", "var"):
+        (root / name).mkdir()
+        mount(None, str(tree / name), root / name, flag="--rbind")
 
 
 def loopback_up() -> None:

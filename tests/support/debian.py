@@ -4,6 +4,9 @@ Debian's mail servers conflict with one another as packages, and a test run has 
 machine runs. So each set of packages is downloaded with ``apt-get download`` and unpacked with ``dpkg -x`` into a
 directory of its own; :mod:`support.box` then shows it to its programs under the paths they were built for.
 
+What the machine's release is too old for comes from a newer one, libraries and all, into a root that a program has to be
+run *in* (:mod:`support.exim_odmr`). Its package lists are the cache's own; apt checks them with the machine's keyring.
+
 ``python tests/support/debian.py fetch`` gets everything beforehand, so that the tests themselves need no network.
 """
 
@@ -34,8 +37,16 @@ SETS = {
     "strace": ["strace"],
     "ssh": ["openssh-client", "openssh-server"],
     "rsync": ["rsync"],
+    "exim-odmr": ["exim4-daemon-light"],
 }
 """What can be had, and the packages it takes. Their dependencies that the machine lacks come along."""
+
+NEWER = {"exim-odmr": (("trixie", "trixie-backports"), ("sid",))}
+"""Sets that a newer release has, each with the suites that are tried for it, in this order; a later suite of a group
+comes before the earlier. Exim turns a connection round (ATRN) since 4.99."""
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+MIRROR = "http://deb.debian.org/debian"
 
 TOOLS = {
     "strace": "strace",
@@ -132,14 +143,16 @@ def _locked(home: Path) -> Iterator[None]:
 
 
 def _fetch(home: Path, name: str, target: Path) -> None:
-    """Download and unpack set ``name``; first with the machine's package lists, then with fresh ones of our own."""
+    """Download and unpack set ``name`` (:class:`Unavailable`)."""
     for program in ("apt-get", "dpkg"):
         if not shutil.which(program):
             raise Unavailable(f"this machine has no {program}; the tests take their servers from Debian packages")
     reasons = []
-    for attempt, options in enumerate(([], _own_lists(home), _own_lists(home))):
-        if attempt:
-            time.sleep(2 * (attempt - 1))  # a mirror in the middle of an update is right again in a moment
+    before: list[str] = []
+    for options in _attempts(home, name):
+        if options:
+            time.sleep(2 if options == before else 0)  # a mirror in the middle of an update is right again in a moment
+            before = options
             refreshed = _apt([*options, "update"], 240)
             if refreshed.returncode:
                 reasons.append(_last_line(refreshed))
@@ -151,6 +164,46 @@ def _fetch(home: Path, name: str, target: Path) -> None:
         else:
             return
     raise Unavailable(f"packages {' '.join(SETS[name])} could not be fetched: {'; '.join(dict.fromkeys(reasons))}")
+
+
+def _attempts(home: Path, name: str) -> list[list[str]]:
+    """The apt options of each attempt: the machine's package lists and then fresh ones, or those of newer releases."""
+    if name not in NEWER:
+        return [[], _own_lists(home), _own_lists(home)]
+    if not KEYRING.exists():
+        raise Unavailable(
+            f"this machine has no {KEYRING}, by which packages of a newer Debian are known to be Debian's"
+        )
+    return [options for suites in NEWER[name] for options in [_release(home, suites)] * 2]
+
+
+def _release(home: Path, suites: tuple[str, ...]) -> list[str]:
+    """apt options under which there is nothing but ``suites``: no other sources, and no package that is installed."""
+    place = home / "apt" / suites[-1]
+    for part in ("lists/partial", "archives/partial"):
+        (place / part).mkdir(parents=True, exist_ok=True)
+    lines = [f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n" for suite in suites]
+    (place / "sources.list").write_text("".join(lines))
+    (place / "status").write_text("")
+    settings = {
+        "Dir::Etc::sourcelist": place / "sources.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::Etc::preferences": "/dev/null",
+        "Dir::Etc::preferencesparts": "/dev/null",
+        "Dir::State::lists": place / "lists",
+        "Dir::State::status": place / "status",
+        "Dir::Cache": place,
+        "Acquire::Languages": "none",
+        "APT::Default-Release": suites[-1],
+    }
+    return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
+
+
+def _mirror() -> str:
+    """Where this machine gets Debian from."""
+    told = _apt(["indextargets", "--format", "$(REPO_URI) $(SUITE)", "Created-By: Packages"], 60).stdout
+    found = re.search(r"^(\S+/debian)/? \w+$", told, re.M)
+    return found[1] if found else MIRROR
 
 
 def _own_lists(home: Path) -> list[str]:
@@ -193,6 +246,8 @@ def _download(home: Path, name: str, options: list[str]) -> list[Path]:
     chosen = re.findall(r"^Inst (\S+) (?:\[[^]]*\] )?\((\S+) ", plan.stdout, re.M)
     if plan.returncode or not chosen:
         raise Unavailable(_last_line(plan))
+    if name in NEWER:  # of all that maintainer scripts want, a program that is only run needs the libraries
+        chosen = [(p, version) for p, version in chosen if p in SETS[name] or re.match("z?lib", p)]
     directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=home))
     done = _apt([*options, "download", *(f"{package}={version}" for package, version in chosen)], 300, directory)
     files = sorted(directory.glob("*.deb"))

@@ -1,0 +1,68 @@
+"""The rig around fetchmail's ATRN, held against a script that says RFC 2645 by the line; and what fetchmail makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from support.corpus import Mail
+from support.debian import Unavailable, need
+from support.fetchmail import ODMR, SECRET, USER, Fetchmail
+from support.mailcheck import assert_arrived
+from support.odmr_raw import Script, provide
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("fetchmail")]
+GOOD = Script(USER, SECRET)
+
+
+@pytest.fixture(scope="module")
+def fetchmail() -> Iterator[Fetchmail]:
+    """fetchmail with a recorder as its mail server."""
+    try:
+        rig = Fetchmail()
+    except Unavailable as missing:
+        need(str(missing))
+    yield rig
+    rig.close()
+
+
+def poll(fetchmail: Fetchmail, script: Script, mails: list[Mail], code: int) -> list[bytes]:
+    """What ``script`` heard from a poll that ended with ``code``."""
+    script = replace(script, asked=[])
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(provide, fetchmail.box.listen(ODMR), script, mails)
+        fetchmail.odmr(["aurora.example", "second.example"], code=code)
+    done.result()
+    return script.asked
+
+
+@pytest.mark.parametrize("said", [b"250 OK now reversing the connection", b"250 2.0.0 OK"])
+def test_it_hands_through_every_octet(fetchmail: Fetchmail, mails: list[Mail], said: bytes) -> None:
+    fetchmail.recorder.clear()
+
+    asked = poll(fetchmail, replace(GOOD, atrn=said), mails[:60], 0)
+
+    assert asked == [b"EHLO customer.example", b"AUTH CRAM-MD5", b"ATRN aurora.example,second.example"]
+    assert_arrived(mails[:60], fetchmail.recorder.all(), traces=0)
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [(b"450 no", 4), (b"451 not now", 8), (b"453 You have no mail", 0), (b"502 no", 4), (b"530 no", 3)],
+)
+def test_what_it_makes_of_a_refusal(fetchmail: Fetchmail, said: bytes, code: int) -> None:
+    assert poll(fetchmail, replace(GOOD, atrn=said), [], code)[-1] == b"QUIT"
+
+
+def test_what_it_makes_of_a_failed_login(fetchmail: Fetchmail) -> None:
+    asked = poll(fetchmail, replace(GOOD, secret="another"), [], 128)
+
+    assert not any(line.startswith(b"ATRN") for line in asked)
+
+
+def test_it_wants_the_keyword_before_it_has_logged_in(fetchmail: Fetchmail) -> None:
+    asked = poll(fetchmail, replace(GOOD, offers=(b"AUTH CRAM-MD5",)), [], 4)
+
+    assert not any(line.startswith((b"AUTH", b"ATRN")) for line in asked)
