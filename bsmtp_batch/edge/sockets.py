@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import socket
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import ssl
 
 CHUNK = 65536
 
@@ -42,9 +45,35 @@ class SocketChannel:
         self._socket.settimeout(seconds)
         return self._socket.recv(CHUNK)
 
+    def encrypt(self, context: ssl.SSLContext, name: str, seconds: float) -> None:
+        """Begin TLS as its client, with the server called ``name`` (a host name or an address without brackets).
+
+        Raises ``OSError``, of which ``ssl.SSLError`` is one; the channel is then good for nothing but :meth:`close`.
+        """
+        self._socket.settimeout(seconds)
+        self._socket = context.wrap_socket(self._socket, server_hostname=name)
+
     def close(self) -> None:
         """See :class:`Channel`."""
         self._socket.close()
+
+
+def addresses_of(host: str, port: int) -> list[str]:
+    """The addresses of ``host`` (a name, or an address without brackets), in the order in which the system would try
+    them. Raises ``OSError``."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def is_ours(address: str) -> bool:
+    """Whether this machine has ``address`` itself."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 def connect_tcp(host: str, port: int, seconds: float) -> SocketChannel:

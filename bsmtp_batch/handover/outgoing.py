@@ -77,14 +77,15 @@ def _signature(route: Route, standing: Standing) -> bytes:
     return listing.read_small(route.at(names.READY, standing.name + SIGNATURE), SIGNATURE_CAP)
 
 
-def acknowledge(route: Route, receipt: Receipt, ledger: Ledger) -> bool:
-    """Carry out ``receipt`` under the route's ``contact.lock``; False when it was carried out before.
+def acknowledge(route: Route, receipt: Receipt, ledger: Ledger, *, reason: str = "") -> bool:
+    """Carry out ``receipt`` under the route's ``contact.lock``; False when it was carried out before. ``reason`` is a
+    sentence for the ledger.
 
     Raises :class:`~bsmtp_batch.errors.Bad` when it matches no batch, and ``OSError``.
     """
     moved = release(route, receipt.name, receipt.sha256)
     if moved:
-        note(route, receipt.name, names.KEPT, ledger)
+        note(route, receipt.name, names.KEPT, ledger, reason=reason)
     return moved
 
 
@@ -98,7 +99,7 @@ def made_here(route: Route, name: str) -> bool:
     return sha256_of(route, name) is not None
 
 
-def note(route: Route, name: str, state: str, ledger: Ledger) -> None:
+def note(route: Route, name: str, state: str, ledger: Ledger, *, reason: str = "") -> None:
     """Write the new state of our batch ``name`` into the ledger."""
     parsed = names.parse_batch_name(name)
     assert parsed is not None, name
@@ -113,4 +114,5 @@ def note(route: Route, name: str, state: str, ledger: Ledger) -> None:
         sum(m.recipients for m in intent.members),
         intent.size,
         state,
+        reason,
     )

@@ -208,7 +208,8 @@ class Ledger:
                     "SELECT batch FROM message GROUP BY batch HAVING max(changed) < ?1 AND min(state) = ?2"
                     " AND max(state) = ?2 AND batch NOT IN"
                     " (SELECT batch FROM recipient WHERE changed >= ?1 OR dsn = ?3)"
-                    " AND batch IN (SELECT sha256 FROM batch WHERE direction = 'in' AND state IN ('done', 'bad'))",
+                    " AND batch IN (SELECT sha256 FROM batch WHERE direction = 'in' AND state IN ('done', 'bad')"
+                    " OR direction = 'out' AND state = 'kept')",
                     (before, DONE, DSN_DUE),
                 )
             ]

@@ -68,7 +68,12 @@ class Result:
 
 
 class Unreachable(Exception):
-    """The target as a whole takes no mail now: no connection, or no greeting. Holds a sentence; nothing was sent."""
+    """The target as a whole takes no mail now: no connection, or no greeting. Holds a sentence; nothing was sent.
+
+    ``code`` is the exit code that says so.
+    """
+
+    code = 75
 
 
 class Connection(Protocol):

@@ -53,6 +53,8 @@ class Engine:
         self.stopped = ""
         """Why the target takes no more in this run; ``""`` as long as it does. It is not tried again then: a target
         that is away costs one time-out and not one for each batch."""
+        self.code = 0
+        """The exit code that goes with it."""
 
     @property
     def target(self) -> str:
@@ -84,7 +86,7 @@ class Engine:
             try:
                 self._connection = self._target.connect()
             except Unreachable as unreachable:
-                self.stopped = str(unreachable)
+                self.stopped, self.code = str(unreachable), unreachable.code
                 return delivery
         result = self._connection.carry(delivery.job, delivery.begin)
         self._used = time.monotonic()
@@ -101,8 +103,10 @@ class Engine:
         self._hang_up()
         self._losses += 1
         if result.leave:
+            self.code = Unreachable.code
             self.stopped = f"{self._target.name} asks to be left alone for now: {result.ended}"
         elif self._losses >= MAX_LOSSES:
+            self.code = Unreachable.code
             self.stopped = f"{self._target.name} was lost {MAX_LOSSES} times in a row: {result.ended}"
 
     def _hang_up(self) -> None:

@@ -8,28 +8,34 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from bsmtp_batch.edge.sockets import Channel
+from bsmtp_batch.edge.tls import words
 from bsmtp_batch.replay.contract import Job, Kind, Result, Unreachable, Verdict
 from bsmtp_batch.replay.parameters import Unfit, fitted
 from bsmtp_batch.replay.replies import judge
 from bsmtp_batch.wire.command import Mail, Rcpt
 from bsmtp_batch.wire.events import (
+    Auth,
+    AuthResponse,
     Closed,
     Data,
     EndOfData,
     Helo,
     LocalProblem,
     MailFrom,
+    Noop,
     Quit,
     RcptTo,
     Reply,
     Request,
     Rset,
+    StartTls,
     Verb,
     Violation,
 )
+from bsmtp_batch.wire.sasl.client import ClientLogin
 from bsmtp_batch.wire.session import Protocol, Reading, Role, Session
 from bsmtp_batch.wire.states import BLOCK_TIMEOUT
 
@@ -53,11 +59,24 @@ class Ended(Exception):
         self.reply = reply
 
 
+class Declined(Unreachable):
+    """The server does not do what it was asked for, STARTTLS or the login; it may still be spoken to.
+
+    ``permanent``: it said that it never will.
+    """
+
+    def __init__(self, sentence: str, *, permanent: bool) -> None:
+        super().__init__(sentence)
+        self.permanent = permanent
+
+
 class SmtpConnection:
     """See :class:`~bsmtp_batch.replay.contract.Connection`.
 
-    ``channel`` is owned. ``patience`` stretches or shortens the time-outs of RFC 5321. ``complaint`` gives what the
-    far side said beside the protocol (a child's standard error); ``part`` waits for it to finish after QUIT.
+    ``channel`` is owned. ``session`` is one that has been going on already, turned round to make us its client; without
+    it a new one begins, encrypted from the start where ``secure``. ``patience`` stretches or shortens the time-outs of
+    RFC 5321. ``complaint`` gives what the far side said beside the protocol (a child's standard error); ``part`` waits
+    for it to finish after QUIT.
     """
 
     def __init__(
@@ -65,12 +84,14 @@ class SmtpConnection:
         channel: Channel,
         protocol: Protocol,
         *,
+        session: Session | None = None,
+        secure: bool = False,
         patience: float = 1.0,
         complaint: Callable[[], str] = lambda: "",
         part: Callable[[], object] = lambda: None,
     ) -> None:
         self._channel = channel
-        self._session = Session(Role.CLIENT, protocol)
+        self._session = session or Session(Role.CLIENT, protocol, secure=secure)
         self._patience = patience
         self._complaint = complaint
         self._part = part
@@ -84,13 +105,53 @@ class SmtpConnection:
             greeting = self._reply()
             if not greeting.ok:
                 raise Unreachable(f"it greets with {greeting}")
-            hello = self._ask(Helo(node.encode()))
-            if hello.permanent and self._session.protocol is Protocol.SMTP:
-                hello = self._ask(Helo(node.encode(), extended=False))
-            if not hello.ok:
-                raise Unreachable(f"it does not want to know us: {hello}")
+            self._introduce(node)
         except Ended as ended:
             raise Unreachable(str(ended)) from ended
+
+    @property
+    def extensions(self) -> Mapping[bytes, tuple[bytes, ...]]:
+        """What the server offers, each keyword with its parameters; empty after HELO."""
+        return self._session.extensions
+
+    def encrypt(self, begin: Callable[[], None], node: str) -> None:
+        """Ask for TLS, let ``begin`` do the handshake on the channel (it raises ``OSError``), say hello again.
+
+        Raises :class:`Declined` when the server says no, and goes on in the clear, and :class:`Unreachable`.
+        """
+        try:
+            reply = self._ask(StartTls())
+            if not reply.ok:
+                raise Declined(f"it does not begin TLS: {reply}", permanent=reply.permanent)
+            if self._failure or self._session.reading is not Reading.PAUSED:
+                raise Ended(self._failure or "the connection was closed instead of beginning TLS")
+            begin()
+            self._session.upgraded()
+            self._introduce(node)
+        except Ended as ended:
+            raise Unreachable(str(ended)) from ended
+        except OSError as error:
+            self._failure = words(error)
+            raise Unreachable(self._failure) from error
+
+    def log_in(self, login: ClientLogin) -> None:
+        """Say who we are. Raises :class:`Declined` when the server does not believe it, and :class:`Unreachable`."""
+        request: Auth | AuthResponse | None = login.start()
+        try:
+            while request is not None:
+                request = login.answer(self._ask(request))
+        except Ended as ended:
+            raise Unreachable(str(ended)) from ended
+        if login.result is not None:
+            raise Declined(f"it does not let us log in: {login.result.reason}", permanent=not login.result.later)
+
+    def still_there(self) -> bool:
+        """Whether the server answers; asking keeps an idle connection from being closed. Between messages only."""
+        try:
+            return self._ask(Noop()).ok
+        except Ended as ended:
+            self._failure = str(ended)
+            return False
 
     def carry(self, job: Job, before_dot: Callable[[], None]) -> Result:
         """See :class:`~bsmtp_batch.replay.contract.Connection`."""
@@ -127,6 +188,14 @@ class SmtpConnection:
             pass
         finally:
             self._channel.close()
+
+    def _introduce(self, node: str) -> None:
+        """Raises :class:`Unreachable` and :class:`Ended`."""
+        hello = self._ask(Helo(node.encode()))
+        if hello.permanent and self._session.protocol is Protocol.SMTP:
+            hello = self._ask(Helo(node.encode(), extended=False))
+        if not hello.ok:
+            raise Unreachable(f"it does not want to know us: {hello}")
 
     # -- a transaction -------------------------------------------------------------------------------------------
 
