@@ -26,6 +26,7 @@ from bsmtp_batch.handover.parcel import Parcel, Receipt, parcel
 from bsmtp_batch.handover.protocol import Line, papers
 from bsmtp_batch.spool.inbox import digest_of
 from bsmtp_batch.spool.medium import write_part
+from bsmtp_batch.spool.store import road_copy
 
 MOST = 100_000
 """Batches a far side may have for us in one contact."""
@@ -152,8 +153,7 @@ class OverSsh(Courier):
             moved(0)
             alive()
 
-        os.makedirs(self._options.work, 0o700, exist_ok=True)
-        copy = f"{self._options.work}/{parcel.name}{self._suffix}"
+        copy = road_copy(path, self._suffix)
         try:
             yield copy, road.compress(path, copy, self._form, tick)
         finally:
