@@ -126,12 +126,12 @@ class Peer(_Section):
     known_hosts: File = Field(
         default="", description="File with the host key of this peer; default: what ssh itself takes."
     )
-    compression: Literal["none", "gzip", "xz", "zstd"] = Field(
-        default="none", description="How whole batches are compressed for the road."
-    )
     far: Literal["receive", "directory"] = Field(
         default="receive",
         description="What answers there: `bsmtp-batch receive`, or only an account with a `directory` (rsync).",
+    )
+    compression: Literal["none", "gzip", "xz", "zstd"] = Field(
+        default="none", description="How whole batches are compressed for the road."
     )
     receipt: Literal["ack", "copied"] = Field(
         default="ack",
@@ -152,6 +152,13 @@ class Peer(_Section):
         """These three say how ssh is used. A url with a fault of its own is told as that, and not blamed again here."""
         if value != "none" and not info.data.get("url", "scp:").startswith(("scp:", "rsync:")):
             raise ValueError("leave this out, or set url to an scp:// or rsync:// one: no other uses it")
+        return value
+
+    @field_validator("compression")
+    @classmethod
+    def _unpacked_by_us(cls, value: str, info: ValidationInfo) -> str:
+        if value != "none" and info.data.get("far") == "directory":
+            raise ValueError("leave this out: in an account without our program nothing unpacks a batch")
         return value
 
     @field_validator("far")

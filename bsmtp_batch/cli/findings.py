@@ -201,7 +201,9 @@ def _spool(path: str) -> Iterator[Finding]:
         return
     if found.st_uid == 0:
         yield Finding(
-            setting, f"{path} belongs to root, and an MTA hands mail in as another user", f"chown -R it: {path}"
+            setting,
+            f"{path} belongs to root, and an MTA hands mail in as another user",
+            f"chown -R USER {path}, where USER is who the MTA hands mail in as",
         )
     elif found.st_uid != os.geteuid():
         yield Finding(
