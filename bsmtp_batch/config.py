@@ -30,7 +30,7 @@ from bsmtp_batch.config_values import (
     Window,
     host,
 )
-from bsmtp_batch.errors import Setting
+from bsmtp_batch.errors import Faults, Setting
 from bsmtp_batch.spool.names import DEFAULT_SPOOL, Limits
 
 DEFAULT_FILE = "/etc/bsmtp-batch/bsmtp-batch.toml"
@@ -126,12 +126,12 @@ class Peer(_Section):
     known_hosts: File = Field(
         default="", description="File with the host key of this peer; default: what ssh itself takes."
     )
-    compression: Literal["none", "gzip", "xz", "zstd"] = Field(
-        default="none", description="How whole batches are compressed for the road."
-    )
     far: Literal["receive", "directory"] = Field(
         default="receive",
         description="What answers there: `bsmtp-batch receive`, or only an account with a `directory` (rsync).",
+    )
+    compression: Literal["none", "gzip", "xz", "zstd"] = Field(
+        default="none", description="How whole batches are compressed for the road."
     )
     receipt: Literal["ack", "copied"] = Field(
         default="ack",
@@ -152,6 +152,13 @@ class Peer(_Section):
         """These three say how ssh is used. A url with a fault of its own is told as that, and not blamed again here."""
         if value != "none" and not info.data.get("url", "scp:").startswith(("scp:", "rsync:")):
             raise ValueError("leave this out, or set url to an scp:// or rsync:// one: no other uses it")
+        return value
+
+    @field_validator("compression")
+    @classmethod
+    def _unpacked_by_us(cls, value: str, info: ValidationInfo) -> str:
+        if value != "none" and info.data.get("far") == "directory":
+            raise ValueError("leave this out: in an account without our program nothing unpacks a batch")
         return value
 
     @field_validator("far")
@@ -224,13 +231,19 @@ class Settings(_Section):
         return self.peers.get(name)
 
 
+def file_of(config: str | None) -> str | None:
+    """The file the settings are read from when the user named ``config``; None: from none."""
+    return config or (DEFAULT_FILE if os.path.exists(DEFAULT_FILE) else None)
+
+
 def load(config: str | None, *, spool: str | None = None) -> Settings:
     """Read the settings.
 
     ``config`` is the file the user named; None means the default file, where it exists. ``spool`` overrides
-    ``[node] spool``. Raises :class:`~bsmtp_batch.errors.Setting` that lists every fault as ``file:line:column``.
+    ``[node] spool``. Raises :class:`~bsmtp_batch.errors.Setting`; for what is wrong in the file
+    :class:`~bsmtp_batch.errors.Faults`, every one of them as ``file:line:column``.
     """
-    path = config or (DEFAULT_FILE if os.path.exists(DEFAULT_FILE) else None)
+    path = file_of(config)
     found = _validated(path, _read(path)) if path else Settings()
     node = found.node.model_copy(
         update={
@@ -259,21 +272,21 @@ def _validated(path: str, text: str) -> Settings:
     try:
         return Settings.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        faults = [_toml_fault(path, str(error))]
+        raise Faults([_toml_fault(path, str(error))]) from error
     except ValidationError as error:
-        places = sorted((place_of(text, _where(one)), _fault(one)) for one in error.errors())
-        faults = [f"{path}:{line}:{column}: {what}" for (line, column), what in places]
-    raise Setting(
-        "the settings cannot be used:\n  " + "\n  ".join(faults) + "\nNone of the settings is in force",
-        safe="Nothing was changed; the MTA keeps handing in mail",
-        next="mend the places named and run the command again",
-    )
+        found = sorted((place_of(text, _where(one)), _fault(one)) for one in error.errors())
+        raise Faults([(_printable(f"{path}:{line}:{column}"), what) for (line, column), what in found]) from error
 
 
-def _toml_fault(path: str, message: str) -> str:
+def _toml_fault(path: str, message: str) -> tuple[str, str]:
     found = re.search(r"\(at line (\d+), column (\d+)\)", message)
     place = f"{path}:{found[1]}:{found[2]}" if found else path
-    return f"{place}: {message.split(' (at ', 1)[0]}"
+    return _printable(place), _printable(message.split(" (at ", 1)[0])
+
+
+def _printable(text: str) -> str:
+    """``text`` on one line, whatever a file or a key in quotes is called."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _contradiction(sentence: str, *where: str) -> PydanticCustomError:
@@ -293,7 +306,7 @@ def _fault(error: Any) -> str:
     else:
         told = error["msg"].removeprefix("Value error, ").replace("Input should be", "write")
         what = _PLAIN.get(error["type"], told)
-    return f"{name}: {what}"
+    return _printable(f"{name}: {what}")
 
 
 def _did_you_mean(location: tuple[str | int, ...]) -> str:

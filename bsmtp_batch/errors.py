@@ -48,3 +48,16 @@ class Setting(Problem):
     """The configuration, or the spool it names, cannot be used as it is (exit code 78)."""
 
     code = 78
+
+
+class Faults(Setting):
+    """Everything that is wrong with a settings file: ``faults`` are place and sentence of each."""
+
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        told = "".join(f"\n  {place}: {sentence}" for place, sentence in faults)
+        super().__init__(
+            f"the settings cannot be used:{told}\nNone of the settings is in force",
+            safe="Nothing was changed; the MTA keeps handing in mail",
+            next="mend the places named and run the command again",
+        )
+        self.faults = faults

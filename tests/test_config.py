@@ -214,6 +214,10 @@ def test_a_peer_has_everything_that_ssh_and_a_bounded_contact_need(tmp_path):
         ('identity = "/k"', "2:1: peer.x.identity: leave this out, or set url"),
         ('url = "scp://u@h/"\nfar = "directory"', "3:1: peer.x.far: only rsync:// can"),
         ('url = "dir:/m"\nfar = "directory"', "3:1: peer.x.far: only rsync:// can"),
+        (
+            'url = "rsync://u@h/"\nfar = "directory"\ncompression = "xz"',
+            "4:1: peer.x.compression: leave this out: in an account",
+        ),
         ('url = "rsync://u@h/"\nreceipt = "copied"', "3:1: peer.x.receipt: leave this out"),
         ('far = "receive"\nurl = "rsync://u@h/srv/"', "3:1: peer.x.url: end it after the host"),
         ('url = "dir:/m"\nsignature = "required"', "3:1: peer.x.signature: name the file with the keys"),

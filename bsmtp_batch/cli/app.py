@@ -14,7 +14,7 @@ import typer
 
 from bsmtp_batch.cli.common import complain, printable
 from bsmtp_batch.cli.streams import patient
-from bsmtp_batch.errors import Problem
+from bsmtp_batch.errors import Faults, Problem
 
 COMMANDS = {
     "deliver": "bsmtp_batch.cli.deliver",
@@ -28,6 +28,7 @@ COMMANDS = {
     "import": "bsmtp_batch.cli.import_",
     "expire": "bsmtp_batch.cli.expire",
     "status": "bsmtp_batch.cli.status",
+    "check": "bsmtp_batch.cli.check",
     "demo": "bsmtp_batch.cli.demo",
 }
 """The module of each command: its ``register(app)`` adds the command (and its options) to the application."""
@@ -103,6 +104,9 @@ def _exit_code(error: BaseException) -> int:
     """Tell the user what ``error`` means and return the exit code that says the same to a program."""
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
+    if isinstance(error, Faults):
+        complain(f"bsmtp-batch: {error}")  # on a line each; it has no other line ends
+        return error.code
     if isinstance(error, Problem):
         complain(printable(f"bsmtp-batch: {error}"))  # on one line, whatever a file is called
         return error.code

@@ -91,7 +91,7 @@ def with_each(
     for name, section in peers(settings, peer):
         try:
             chosen = _with(flags, section, named=peer is not None)
-            courier = courier_for(chosen.url, _options(chosen, store))
+            courier = courier_for(chosen.url, _options(chosen))
             terms = _terms(settings, chosen)
             if terms is None:
                 codes += tell(_outside(verb, name, chosen.window), json=json)
@@ -121,14 +121,13 @@ def _outside(verb: str, name: str, window: str) -> Iterator[Event]:
     yield Event(verb, "outside", name, note=f"outside its window {window}, nothing was moved")
 
 
-def _options(peer: Section, store: Spool) -> Options:
+def _options(peer: Section) -> Options:
     from bsmtp_batch.courier.options import Options
-    from bsmtp_batch.spool import names
 
     for what, path in (("identity", peer.identity), ("known_hosts", peer.known_hosts)):
         if path and not os.access(path, os.R_OK):
             raise _unreadable(what, path)
-    return Options(peer.identity, peer.known_hosts, peer.compression, peer.far, os.path.join(store.path, names.ROAD))
+    return Options(peer.identity, peer.known_hosts, peer.compression, peer.far)
 
 
 def _with(flags: Flags, peer: Section, *, named: bool) -> Section:

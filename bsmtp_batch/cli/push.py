@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bsmtp_batch.spool.store import Route, Spool
 
 CODES = {
+    0: "done, also when there was nothing to do or the peer is outside its window",
     65: "a batch or a receipt was refused; the rest was handed over",
     75: "something is left for later, or the far end is away: run the same command again",
 }

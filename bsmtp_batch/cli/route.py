@@ -1,4 +1,4 @@
-"""``bsmtp-batch route add|list|remove``: the directories under which mail waits for one customer."""
+"""``bsmtp-batch route add|list|remove|key``: the directories under which mail waits for one customer, and its key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bsmtp_batch.cli import common
+from bsmtp_batch.cli import common, route_key
 
 if TYPE_CHECKING:
     from bsmtp_batch.config import Settings
@@ -18,8 +18,10 @@ Names = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command and its three subcommands to ``app``."""
-    route = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, list and remove routes.")
+    """Add the command and its subcommands to ``app``."""
+    route = typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, help="Make, list and remove routes; give a key to one."
+    )
     codes = {64: "the name is no route, or the route holds mail and cannot be removed"}
     route.command(
         "add",
@@ -32,6 +34,7 @@ def register(app: typer.Typer) -> None:
         help="Remove a route in which no mail waits; its acknowledged batches go, too.",
         epilog=common.epilog("bsmtp-batch route remove example.org", codes),
     )(remove)
+    route_key.register(route)
     app.add_typer(route, name="route", epilog=common.epilog("bsmtp-batch route add example.org", codes))
 
 

@@ -83,8 +83,12 @@ class Directory(Courier):
             modified = os.stat(path).st_mtime
             if theirs is not None and _is_there(folder, parcel, modified):
                 return Sent(False, None)
-            folder.write(parcel.name, _checked(parcel, chunks_of(path, moved)), modified=modified)
+            self._put(folder, parcel, path, modified, moved)
         return Sent(True, None)
+
+    def _put(self, folder: Folder, parcel: Parcel, path: str, modified: float, moved: Moved) -> None:
+        """Bring the batch in file ``path`` into ``folder``, with the time ``modified``."""
+        folder.write(parcel.name, checked(parcel, chunks_of(path, moved)), modified=modified)
 
     def offers(self, routes: list[str] | None) -> Iterator[Parcel | Refusal]:
         with self._guarded(""):
@@ -115,7 +119,7 @@ class Directory(Courier):
                 folder = stack.enter_context(self.root.below(parcel.route))
                 found = folder.find(parcel.name)
             if found is None or found.st_size != parcel.size:
-                raise _not_whole(parcel, f"{found.st_size if found else 0} of {parcel.size} octets are there")
+                raise not_whole(parcel, f"{found.st_size if found else 0} of {parcel.size} octets are there")
             octets = folder.read(parcel.name, parcel.size)
             while chunk := self._next(parcel, octets):
                 yield chunk
@@ -249,7 +253,7 @@ def _is_there(folder: Folder, parcel: Parcel, modified: float) -> bool:
     return digest.hexdigest() == parcel.sha256
 
 
-def _checked(parcel: Parcel, chunks: Iterable[bytes]) -> Iterator[bytes]:
+def checked(parcel: Parcel, chunks: Iterable[bytes]) -> Iterator[bytes]:
     """``chunks``, and at their end, before anything has its final name, the proof that they were the right ones."""
     digest = hashlib.sha256()
     for chunk in chunks:
@@ -271,7 +275,8 @@ def _taken(parcel: Parcel, path: str) -> Bad:
     )
 
 
-def _not_whole(parcel: Parcel, how: str) -> Later:
+def not_whole(parcel: Parcel, how: str) -> Later:
+    """What is said of an offered batch that is not all there."""
     return Later(
         f"{parcel.name} is not whole yet: {how}",
         safe="It was left where it is and not acknowledged",

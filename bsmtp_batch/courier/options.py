@@ -11,15 +11,13 @@ class Options:
 
     ``identity`` and ``known_hosts`` are absolute paths (``""``: what ssh itself would take). ``compression`` is
     ``"none"``, ``"gzip"``, ``"xz"`` or ``"zstd"``. ``far`` is ``"receive"`` where the program ``bsmtp-batch receive``
-    answers, ``"directory"`` where there is only an account. ``work`` is an absolute path of a directory for compressed
-    copies, which may be missing (``""``: nothing can be compressed).
+    answers, ``"directory"`` where there is only an account.
     """
 
     identity: str = ""
     known_hosts: str = ""
     compression: str = "none"
     far: str = "receive"
-    work: str = ""
 
 
 DEFAULTS = Options()

@@ -26,6 +26,7 @@ from bsmtp_batch.handover.parcel import Parcel, Receipt, parcel
 from bsmtp_batch.handover.protocol import Line, papers
 from bsmtp_batch.spool.inbox import digest_of
 from bsmtp_batch.spool.medium import write_part
+from bsmtp_batch.spool.store import road_copy
 
 MOST = 100_000
 """Batches a far side may have for us in one contact."""
@@ -34,6 +35,9 @@ GROWTH = 65_536
 _LOOK, _QUESTION, _BEAT = 0.5, 2.0, 10.0
 """Seconds between two looks at how far a program is here, two questions how far it is there, two signs of life."""
 _END = 60.0
+STALL = 120.0
+"""Seconds without an octet after which ``scp``, which has no such limit itself, is ended. A far end that still answers
+here and is silent there would otherwise hold the contact for ever."""
 
 
 class OverSsh(Courier):
@@ -88,9 +92,14 @@ class OverSsh(Courier):
                 return Sent(False, _receipt(answer))
             progress = Progress(moved, size, parcel.size)
             beat = Beat(lambda: progress.reached(self._far_size(parcel)), _QUESTION)
+
+            def look() -> None:
+                beat()
+                self._hurry(progress, parcel)
+
             progress.reached(answer.number(0) if self._carrier.resumes else 0)
             if answer.number(0) != size:
-                self._run(self._carrier.send(self._files, local, parcel.name + self._suffix), parcel, moved, beat)
+                self._run(self._carrier.send(self._files, local, parcel.name + self._suffix), parcel, moved, look)
             self._far.say(Line("sent", parcel.name))
             try:
                 answer = self._far.answer("ACK", name=parcel.name, seconds=patience(parcel.size))
@@ -126,6 +135,7 @@ class OverSsh(Courier):
 
         def look() -> None:
             progress.reached(size_of(part))
+            self._hurry(progress, parcel)
             alive()
 
         if size_of(part) != size:
@@ -152,8 +162,7 @@ class OverSsh(Courier):
             moved(0)
             alive()
 
-        os.makedirs(self._options.work, 0o700, exist_ok=True)
-        copy = f"{self._options.work}/{parcel.name}{self._suffix}"
+        copy = road_copy(path, self._suffix)
         try:
             yield copy, road.compress(path, copy, self._form, tick)
         finally:
@@ -164,6 +173,15 @@ class OverSsh(Courier):
         """How much of ``parcel`` has come there: progress, and a sign of life in both directions."""
         self._far.say(Line("size", parcel.name))
         return self._far.answer("SIZE", name=parcel.name).number(0)
+
+    def _hurry(self, progress: Progress, parcel: Parcel) -> None:
+        """Raise ``Later`` when nothing has come for a long time and the program does not watch that itself."""
+        if not self._carrier.resumes and progress.idle() > STALL:
+            raise Later(
+                f"{self._carrier.program} stood still for {STALL:.0f} seconds with {parcel.name}",
+                safe="Nothing was acknowledged, so the batch stays where it is",
+                next="run the command again; if it stays so, read what the far side has logged",
+            )
 
     def _run(
         self, argv: list[str], parcel: Parcel, moved: Moved, look: Callable[[], None], *, limit: int | None = None
@@ -195,6 +213,7 @@ class Progress:
         self._size = size
         self._whole = whole
         self._told = 0
+        self._last = time.monotonic()
 
     def reached(self, octets: int) -> None:
         """So many octets are there."""
@@ -202,6 +221,11 @@ class Progress:
         if now > self._told:
             self._moved(now - self._told)
             self._told = now
+            self._last = time.monotonic()
+
+    def idle(self) -> float:
+        """Seconds since more than before was there."""
+        return time.monotonic() - self._last
 
 
 class Beat:

@@ -65,8 +65,10 @@ def ready(route: Route) -> Iterator[Parcel | Hindrance]:
         try:
             raw = listing.read_small(route.at(names.READY, standing.name + MANIFEST), MAX_BYTES)
             yield parcel(standing.name, raw, _signature(route, standing))
-        except (OSError, ValueError) as error:
-            yield Hindrance(route.name, f"manifest or signature of {standing.name} cannot be read: {error}", 65)
+        except OSError as error:
+            yield Hindrance(route.name, f"{error.filename or standing.name} cannot be read: {error.strerror}", 75)
+        except ValueError as error:
+            yield Hindrance(route.name, f"manifest or signature of {standing.name} cannot be used: {error}", 65)
         except Problem as problem:
             yield Hindrance(route.name, f"{standing.name}: {problem.what}", problem.code)
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from bsmtp_batch.edge.road import SUFFIXES
 from bsmtp_batch.errors import Bad, Later
-from bsmtp_batch.spool import names, roadside
+from bsmtp_batch.spool import names
 from bsmtp_batch.spool.expected import expected
 from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.listing import open_regular
-from bsmtp_batch.spool.store import Route
+from bsmtp_batch.spool.store import Route, road_copy
 
 CONVERSATION = ("", "receive")
 """What is asked for where the conversation is meant."""
@@ -77,7 +77,7 @@ def _outgoing(errand: Errand, routes: list[Route]) -> tuple[str, int]:
         if parsed is not None and parsed[0] == route.name and errand.batch in {s.name for s in route.sealed()}:
             if errand.name == errand.batch:
                 return route.at(names.READY, errand.batch), 0
-            return roadside.path(route.spool, errand.name), 0
+            return road_copy(route.at(names.READY, errand.batch), errand.name.removeprefix(errand.batch)), 0
     raise unknown(errand.batch)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from bsmtp_batch.edge import road
 from bsmtp_batch.errors import Bad
@@ -15,10 +15,10 @@ from bsmtp_batch.handover.protocol import Line, papers
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.receive.desk import Desk
 from bsmtp_batch.receive.door import unknown
-from bsmtp_batch.spool import names, roadside
+from bsmtp_batch.spool import durable, names
 from bsmtp_batch.spool.listing import open_regular
 from bsmtp_batch.spool.medium import CHUNK
-from bsmtp_batch.spool.store import Route
+from bsmtp_batch.spool.store import Route, road_copy
 
 
 class Giving:
@@ -66,8 +66,8 @@ class Giving:
         size = os.stat(path, follow_symlinks=False).st_size
         _check_size(found, size)
         if form != "plain":
-            copy = roadside.place(route.spool, found.name + road.SUFFIXES[form])
-            self._locks.callback(roadside.drop, copy)
+            copy = road_copy(path, road.SUFFIXES[form])
+            self._locks.callback(_drop, copy)
             size = road.compress(path, copy, form, _nobody)
         self._desk.say(Line("PACKED", found.name, (str(size),)))
         self._given(found, size)
@@ -118,6 +118,11 @@ def _octets(fd: int, size: int) -> Iterator[bytes]:
     while size and (chunk := os.read(fd, min(size, CHUNK))):
         size -= len(chunk)
         yield chunk
+
+
+def _drop(copy: str) -> None:
+    with suppress(OSError):  # what is left over is removed by age
+        durable.remove(copy)
 
 
 def _nobody(_: int) -> None:

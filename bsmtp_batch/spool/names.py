@@ -30,7 +30,6 @@ OUT_DIRECTORIES = (TMP, NEW, SEALED, LISTS, READY, KEPT, DEAD)
 IN_DIRECTORIES = (TMP, NEW, WORK, DONE, BAD)
 INDEX_LOCK, SEAL_LOCK, CONTACT_LOCK = "index.lock", "seal.lock", "contact.lock"
 SEQ, LIMITS = "seq", "limits"
-ROAD = "road"
 LEDGER, RESERVE = "ledger.db", "reserve"
 BATCH_SUFFIX = ".bsmtp"
 DEFAULT_SPOOL = "/var/spool/bsmtp-batch"

@@ -272,6 +272,13 @@ class _Scan:
                 self.odd.append(Odd(found.path, "is no batch of this route"))
 
 
+def road_copy(sealed: str, suffix: str) -> str:
+    """Where a copy of the sealed batch at the path ``sealed`` lies while it travels in another form, whose ``suffix``
+    is given: in ``tmp/`` of its route, where age removes what a contact that was killed leaves."""
+    ready, name = os.path.split(sealed)
+    return f"{os.path.dirname(ready)}/{names.TMP}/{name}{suffix}"
+
+
 def _directories(path: str) -> list[str]:
     try:
         with os.scandir(path) as found:

@@ -172,11 +172,10 @@ def test_a_courier_is_told_what_the_peer_says_of_the_road(cli, spool, asked, tmp
     )
     cli("push", "hub", "--identity", f"{tmp_path}/other", code=75)
 
-    work = f"{spool}/road"
     assert asked == [
-        ("rsync://mail@hub.example/", Options(f"{tmp_path}/id", f"{tmp_path}/known", "xz", "receive", work)),
-        ("rsync://mail@other.example/srv", Options(far="directory", work=work)),
-        ("rsync://mail@hub.example/", Options(f"{tmp_path}/other", f"{tmp_path}/known", "xz", "receive", work)),
+        ("rsync://mail@hub.example/", Options(f"{tmp_path}/id", f"{tmp_path}/known", "xz", "receive")),
+        ("rsync://mail@other.example/srv", Options(far="directory")),
+        ("rsync://mail@hub.example/", Options(f"{tmp_path}/other", f"{tmp_path}/known", "xz", "receive")),
     ]
 
 

@@ -60,11 +60,20 @@ class Link(ABC):
         return self.hand_over(sender, receiver) + self.bring_receipts(sender, receiver)
 
 
-def sealed(route: Route, count: int, *, first: int = 1, per_batch: int = 10_000, node: str = "hub") -> list[bytes]:
-    """Hand ``count`` messages in and seal them."""
+def sealed(
+    route: Route, count: int, *, first: int = 1, per_batch: int = 10_000, node: str = "hub", signed: bool = False
+) -> list[bytes]:
+    """Hand ``count`` messages in and seal them; ``signed`` by something that nobody checks."""
     made = fill(route, count, first=first)
-    assert all(isinstance(e, Sealed) for e in seal_route(route, node=node, caps=Caps(10**9, per_batch), reserve_size=0))
+    sign = (lambda manifest: b"over " + manifest) if signed else None
+    events = seal_route(route, node=node, caps=Caps(10**9, per_batch), reserve_size=0, sign=sign)
+    assert all(isinstance(e, Sealed) for e in events)
     return made
+
+
+def signatures(directory: str) -> dict[str, bytes]:
+    """The signatures in ``directory``, by name."""
+    return {p.name: p.read_bytes() for p in Path(directory).glob("*.sig")}
 
 
 def arrived(spool: Spool, origin: str = "hub") -> list[bytes]:
@@ -95,6 +104,17 @@ class Conformance:
         assert tree(link.out.at("ready")) == {}
         assert transactions(link.out, "kept") == made
         assert codes(events) == {0}
+
+    def test_a_signature_arrives_beside_its_batch(self, link):
+        sealed(link.out, 1, signed=True)
+        sealed(link.out, 1, first=9)
+
+        link.carry(link.hub, link.site)
+
+        there = signatures(f"{link.site.path}/in/hub/new")
+        assert len(there) == 1
+        assert there == signatures(link.out.at("kept"))
+        assert tree(link.out.at("ready")) == {}
 
     def test_both_directions_at_once(self, link):
         down = sealed(link.out, 2)
@@ -247,20 +267,22 @@ class Conformance:
         faulty = Faulty()
         from bsmtp_batch.spool import durable
 
-        made = sealed(link.out, 2)
+        made = sealed(link.out, 2, signed=True)
         with monkeypatch.context() as patch:
             patch.setattr(durable, "posix", faulty)
             link.carry(link.hub, link.site)
         assert arrived(link.site) == made
         for step in range(1, faulty.calls + 1, self.stride):
             again = self.fresh(tmp_path / f"s{step}")
-            made = sealed(again.out, 2)
+            made = sealed(again.out, 2, signed=True)
             stopped_at(monkeypatch, step, lambda again=again: again.carry(again.hub, again.site))
             again.carry(again.hub, again.site)
             again.carry(again.hub, again.site)
             assert arrived(again.site) == made, step
             assert transactions(again.out, "kept") == made, step
             assert tree(again.out.at("ready")) == {}, step
+            there = signatures(f"{again.site.path}/in/hub/new")
+            assert there == signatures(again.out.at("kept")) != {}, step
 
     def fresh(self, directory: Path) -> Link:
         """Another link of the same kind."""

@@ -100,7 +100,10 @@ class Putter(Caller):
         hear(reading)
         for path in sorted(self.nodes.home.glob("hub/out/*/ready/*.bsmtp")):
             data, manifest = path.read_bytes(), path.with_name(path.name + ".json").read_bytes()
-            say(writing, "put", path.name, len(data), len(manifest), 0, body=manifest)
+            beside = path.with_name(path.name + ".sig")
+            signature = beside.read_bytes() if beside.exists() else b""
+            sizes = (len(data), len(manifest), len(signature))
+            say(writing, "put", path.name, *sizes, body=manifest + signature)
             answer = hear(reading)
             if answer[0] == "GO":
                 writing.write(data[int(answer[2]) :])
@@ -122,6 +125,11 @@ class Putter(Caller):
         if ended.code:
             yield str(ended)
         yield from differences(_wanted(), self.nodes.imported())
+        signed, arrived = (
+            {p.name for p in self.nodes.home.glob(d)} for d in ("hub/*/*/ready/*.sig", "site/*/*/done/*.sig")
+        )
+        if signed != arrived:
+            yield f"signatures went {signed} and came {arrived}"
 
 
 class Getter(Caller):
@@ -135,7 +143,7 @@ class Getter(Caller):
         say(writing, "list")
         offered = []
         while (line := hear(reading))[0] == "BATCH":
-            octets(reading, int(line[2]))
+            octets(reading, int(line[2]) + int(line[3]))
             offered.append(line[1])
         for name in offered:
             say(writing, "get", name, 0)

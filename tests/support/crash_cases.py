@@ -111,7 +111,8 @@ def removes(pattern: str) -> Callable[[Call], bool]:
 
 
 ONE, TWO, THREE, FOUR = MESSAGES
-TWO_BATCHES = sealed((ONE, TWO), (THREE,))
+TWO_BATCHES = after(waiting(ONE, TWO), Nodes.seal_signed, lambda nodes: nodes.hand_in(THREE), Nodes.seal)
+"""The first of them signed, the second not."""
 PUSHED = after(TWO_BATCHES, Nodes.push)
 PULLED = after(PUSHED, Nodes.pull)
 AGAIN: dict[str, Steps] = {"again": lambda nodes: []}
@@ -157,14 +158,14 @@ STAGES = [
     Case(
         "seal, second batch",
         after(sealed((ONE,)), lambda nodes: nodes.hand_in(TWO)),
-        Nodes.seal,
+        Nodes.seal_signed,
         (ONE, TWO),
         AGAIN,
         count("hub/out/*/ready/*.bsmtp", "batch in ready/", "none"),
     ),
     Case(
         "seal, undoing an unfinished one",
-        stopped(waiting(ONE, TWO), Nodes.seal, publishes(r"/ready/[^/]*\.bsmtp")),
+        stopped(waiting(ONE, TWO), Nodes.seal_signed, publishes(r"/ready/[^/]*\.bsmtp")),
         Nodes.seal,
         (ONE, TWO),
         AGAIN,

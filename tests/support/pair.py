@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ class Pair:
         self.up = make_route(directory / "site", HUB)
         """The route of mail from the site."""
         self.known_hosts = sshd.known_hosts
+        self.temporary = os.environ.get("TMPDIR", "/tmp")
         self.key = sshd.customer(f"{abs(hash(str(directory)))}", SITE, self.hub.path)
 
     @property
@@ -74,8 +76,10 @@ class Pair:
     def command(self, verb: str, *more: str, config: str = "") -> list[str]:
         """The command line of a contact from the site; ``config`` is the text of a settings file."""
         options = ["--spool", self.site.path, "--identity", str(self.key), "--known-hosts", str(self.known_hosts)]
-        settings = self.directory / "site.toml"
-        settings.write_text('[node]\nname = "site"\nreserve = 20000\n' + config)
+        text = '[node]\nname = "site"\nreserve = 20000\n' + config
+        settings = self.directory / f"site.{zlib.crc32(text.encode())}.toml"
+        if not settings.exists():
+            settings.write_text(text)
         return [*NEAR, verb, *options, "--config", str(settings), *more, self.url]
 
     def environment(self) -> dict[str, str]:
@@ -85,7 +89,7 @@ class Pair:
             "HOME": str(self.sshd.account_home),
             "BSMTP_BATCH_PATH": self.sshd.path,
             "PYTHONDONTWRITEBYTECODE": "1",
-            "TMPDIR": os.environ.get("TMPDIR", "/tmp"),
+            "TMPDIR": self.temporary,
         }
 
     def start(self, verb: str, *more: str, **options: Any) -> subprocess.Popen[str]:

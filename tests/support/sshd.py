@@ -188,6 +188,20 @@ class Sshd:
 
         ``control`` is a socket of a master connection that is made at its first use (closed with :meth:`hang_up`).
         """
+        more.setdefault("input", b"")
+        more.setdefault("timeout", 50)
+        out = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        if control is not None:
+            out["stderr"] = subprocess.DEVNULL  # a master that stays would keep the pipe open for ever
+        return subprocess.run(self.ssh_command(key, *words, control=control), check=False, **out, **more)
+
+    def talk(self, key: Path, *words: str) -> subprocess.Popen[bytes]:
+        """The same as a process to talk with, by ``stdin`` and ``stdout``."""
+        null, pipe = subprocess.DEVNULL, subprocess.PIPE
+        return subprocess.Popen(self.ssh_command(key, *words), stdin=pipe, stdout=pipe, stderr=null)
+
+    def ssh_command(self, key: Path, *words: str, control: Path | None = None) -> list[str]:
+        """The command line of :meth:`ssh`."""
         options = {
             "BatchMode": "yes", "StrictHostKeyChecking": "yes", "UserKnownHostsFile": str(self.known_hosts),
             "GlobalKnownHostsFile": "/dev/null", "IdentityFile": str(key), "IdentitiesOnly": "yes",
@@ -196,13 +210,7 @@ class Sshd:
         if control is not None:
             options |= {"ControlPath": str(control), "ControlMaster": "auto", "ControlPersist": "60"}
         settings = [word for item in options.items() for word in ("-o", "=".join(item))]
-        command = [tool("ssh"), "-F", "none", *settings, "-p", str(self.port), f"{self.user}@{HOST}", "--", *words]
-        more.setdefault("input", b"")
-        more.setdefault("timeout", 50)
-        out = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        if control is not None:
-            out["stderr"] = subprocess.DEVNULL  # a master that stays would keep the pipe open for ever
-        return subprocess.run(command, check=False, **out, **more)
+        return [tool("ssh"), "-F", "none", *settings, "-p", str(self.port), f"{self.user}@{HOST}", "--", *words]
 
     def hang_up(self, control: Path) -> None:
         """End the master connection behind ``control``."""

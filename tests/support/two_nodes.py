@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.keys import make_key
 from support.warm import Ended, Step, Warm
 
 ROUTE = "site.example"
@@ -147,6 +148,13 @@ class Nodes:
         """Seal what waits at the hub."""
         return cli("seal", *self._at("hub"), ROUTE)
 
+    def seal_signed(self) -> Step:
+        """Seal what waits at the hub, and sign the batch."""
+        key = self.warm.scratch / "signing-key"
+        if not key.exists():
+            make_key(key)
+        return cli("seal", *self._at("hub", f'signing_key = "{key}"\n'), ROUTE)
+
     def push(self) -> Step:
         """The hub's contact with the medium."""
         return cli("push", *self._at("hub"), self.medium, ROUTE)
@@ -164,10 +172,10 @@ class Nodes:
         """The far end of a contact of ``origin``, at ``node``."""
         return cli("receive", *self._at(node), origin)
 
-    def _at(self, node: str) -> list[str]:
+    def _at(self, node: str, more: str = "") -> list[str]:
         """The options that say which node. Its reserve is small: the tests copy spools all the time."""
-        config = self.warm.scratch / f"{node}.toml"
-        config.write_text(f'[node]\nname = "{node}.example"\nreserve = 20000\n')
+        config = self.warm.scratch / f"{node}{'-signs' if more else ''}.toml"
+        config.write_text(f'[node]\nname = "{node}.example"\nreserve = 20000\n{more}')
         return ["--config", str(config), "--spool", str(self.home / node)]
 
     def round(self, target: str | None = None) -> list[Step]:
@@ -185,6 +193,10 @@ class Nodes:
         for pattern in ("hub/out/*/ready/*.bsmtp", "hub/out/*/kept/*.bsmtp", "site/in/*/*/*.bsmtp", "medium/*/*.bsmtp"):
             for path in self._files(pattern):
                 self._assert_batch(path)
+        for pattern in ("hub/out/*/ready/*.sig", "hub/out/*/kept/*.sig", "site/in/*/*/*.sig", "medium/*/*.sig"):
+            for path in self._files(pattern):
+                if not path.read_bytes().endswith(b"-----END SSH SIGNATURE-----\n"):
+                    raise Torn(f"{path} is not whole")
 
     def _assert_batch(self, path: Path) -> None:
         data = path.read_bytes()
@@ -227,6 +239,8 @@ class Nodes:
         mail = Counter(m.canonical.replace(b"\r\n", b"\n") for m in messages)
         assert differences(mail, self.maildir()) == [], f"Maildir: {self.listing()}"
         assert self.leftovers() == []
+        kept, done = ({p.name for p in self._files(d)} for d in ("hub/out/*/kept/*.sig", "site/in/*/done/*.sig"))
+        assert kept == done, "a signature is not where its batch is"
 
     def listing(self) -> str:
         """Every file, for the message of a failed check."""
