@@ -18,6 +18,8 @@ from pydantic_core import PydanticCustomError
 
 from bsmtp_batch.config_place import place_of
 from bsmtp_batch.config_values import (
+    AccountName,
+    ClientCertificate,
     Directory,
     Domain,
     File,
@@ -34,12 +36,14 @@ from bsmtp_batch.errors import Faults, Setting
 from bsmtp_batch.spool.names import DEFAULT_SPOOL, Limits
 
 DEFAULT_FILE = "/etc/bsmtp-batch/bsmtp-batch.toml"
+DEFAULT_SECRETS = "/etc/bsmtp-batch/secrets"
 _LIMITS = Limits()  # what holds for a route that the file does not speak of, and for `deliver` without a limits file
 
 _PLAIN = {
     "string_type": "write a text in quotes",
     "string_pattern_mismatch": "write one line of text, without control characters",
     "int_type": "write a whole number",
+    "bool_type": "write true or false",
     "list_type": 'write a list: ["one", "two"]',
     "greater_than": "write a number above 0",
     "greater_than_equal": "write 0 or a number above it",
@@ -73,6 +77,17 @@ class Node(_Section):
     allowed_signers: File = Field(
         default="", description="Whose signatures count (see ssh-keygen(1), ALLOWED SIGNERS), for all peers."
     )
+    secrets: File = Field(
+        default=DEFAULT_SECRETS,
+        description="What the accounts log in with; written by `bsmtp-batch account`, readable for one user only.",
+    )
+
+    @field_validator("secrets")
+    @classmethod
+    def _somewhere(cls, value: str) -> str:
+        if not value:
+            raise ValueError("write the whole path of a file, or leave this out")
+        return value
 
 
 class Route(_Section):
@@ -118,8 +133,8 @@ class Peer(_Section):
 
     url: PeerUrl = Field(
         default="",
-        description="Where to push to or pull from: dir:/path, scp://user@host[:port]/, rsync://user@host[:port]/;"
-        " default: nowhere, it comes to us (`receive`).",
+        description="Where to push to or pull from: dir:/path, scp://user@host[:port]/, rsync://user@host[:port]/,"
+        " smtp://domain (push only; [host]:port: no MX look-up); default: nowhere, it comes to us (`receive`).",
     )
     routes: list[Host] = Field(default=[], description="Routes carried over this peer; default: all that are found.")
     identity: File = Field(default="", description="Private ssh key for this peer; default: what ssh itself takes.")
@@ -145,6 +160,30 @@ class Peer(_Section):
         default="", description='Local time in which contacts are made, such as "22:00-05:30"; default: always.'
     )
     max_bytes: Octets = Field(default=0, description="The most octets of batches in one contact (0: no bound).")
+
+    tls: Literal["none", "opportunistic", "starttls", "implicit"] = Field(
+        default="opportunistic",
+        description="TLS with an smtp:// server; `starttls` and `implicit` want it, and a good certificate.",
+    )
+    ca_file: File = Field(
+        default="", description="Who issues good certificates (PEM); default: what the system trusts."
+    )
+    user: Line = Field(default="", description="Name to log in with at an smtp:// server; default: no login.")
+    secret_file: File = Field(default="", description="File whose first line is the password of `user`.")
+
+    @field_validator("tls", "ca_file", "user", "secret_file")
+    @classmethod
+    def _by_smtp(cls, value: str, info: ValidationInfo) -> str:
+        if value not in ("", "opportunistic") and not info.data.get("url", "smtp:").startswith("smtp:"):
+            raise ValueError("leave this out, or set url to an smtp:// one: no other uses it")
+        return value
+
+    @field_validator("secret_file")
+    @classmethod
+    def _login_whole(cls, value: str, info: ValidationInfo) -> str:
+        if bool(value) != bool(info.data.get("user", value)):
+            raise ValueError("set both user and secret_file, or neither")
+        return value
 
     @field_validator("identity", "known_hosts", "compression")
     @classmethod
@@ -179,6 +218,14 @@ class Peer(_Section):
         return value
 
     @model_validator(mode="after")
+    def _whose_mail(self) -> Self:
+        if self.url.startswith("smtp:") and not self.routes:
+            raise _contradiction("name the routes whose mail this server takes: it is not to get that of others", "url")
+        if self.user and not self.secret_file:
+            raise _contradiction("set both user and secret_file, or neither", "user")
+        return self
+
+    @model_validator(mode="after")
     def _path_in_a_directory(self) -> Self:
         path = self.url.split("/", 3)[3:] if self.url.startswith(("scp:", "rsync:")) else []
         if any(path) and self.far == "receive":
@@ -186,6 +233,26 @@ class Peer(_Section):
                 'end it after the host: `receive` knows its spool, and a path is only for far = "directory"', "url"
             )
         return self
+
+
+class Account(_Section):
+    """``[account.NAME]``: who may log in here to collect mail; the secret itself is in the secrets file."""
+
+    routes: list[Host] = Field(
+        default=[], description="Routes whose mail it may collect, and no others; default: none."
+    )
+    plain: bool = Field(
+        default=True, description="Whether PLAIN and LOGIN are taken, which show the password to this server."
+    )
+    cram_md5: bool = Field(
+        default=False,
+        description="Whether CRAM-MD5 is taken, as fetchmail needs it; also give `account add` its --cram-md5.",
+    )
+    certificate: ClientCertificate = Field(
+        default="",
+        description="The TLS client certificate that stands for this account (EXTERNAL): its sha256 fingerprint, or the"
+        " host name in it; default: none does.",
+    )
 
 
 class Import(_Section):
@@ -207,7 +274,22 @@ class Settings(_Section):
     node: Node = Node()
     routes: dict[Host, Route] = Field(default={}, alias="route")
     peers: dict[Line, Peer] = Field(default={}, alias="peer")
+    accounts: dict[AccountName, Account] = Field(default={}, alias="account")
     imports: Import = Field(default=Import(), alias="import")
+
+    @model_validator(mode="after")
+    def _certificates_differ(self) -> Self:
+        """A certificate that stood for two accounts would leave it to chance whose mail is sent."""
+        seen: dict[str, str] = {}
+        for name, account in self.accounts.items():
+            if account.certificate and seen.setdefault(account.certificate, name) != name:
+                raise _contradiction(
+                    f"use another one: this stands for the account {seen[account.certificate]} already",
+                    "account",
+                    name,
+                    "certificate",
+                )
+        return self
 
     @model_validator(mode="after")
     def _signatures_can_be_checked(self) -> Self:
@@ -312,7 +394,13 @@ def _fault(error: Any) -> str:
 def _did_you_mean(location: tuple[str | int, ...]) -> str:
     import difflib
 
-    sections: dict[str, type[BaseModel]] = {"node": Node, "route": Route, "peer": Peer, "import": Import}
+    sections: dict[str, type[BaseModel]] = {
+        "node": Node,
+        "route": Route,
+        "peer": Peer,
+        "account": Account,
+        "import": Import,
+    }
     known = list(sections) if len(location) == 1 else list(sections.get(str(location[0]), Settings).model_fields)
     close = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}"

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
+from bsmtp_batch.accounts.names import valid as valid_account
 from bsmtp_batch.spool.names import valid_route
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -17,6 +18,7 @@ _NAME = "[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"
 _SIX = r"\[[0-9A-Fa-f:.]{2,45}\]"
 _PATH = "(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*/?"
 _FAR_END = re.compile(rf"(?:{_USER}@)?(?P<host>{_NAME}|{_SIX})(?::(?P<port>[0-9]{{1,5}}))?{_PATH}")
+_SERVER = re.compile(rf"(?:{_NAME}|\[(?:{_NAME}|[0-9A-Fa-f:.]{{2,45}})\])(?::(?P<port>[0-9]{{1,5}}))?/?")
 _FAR_END_EXAMPLE = (
     'write {scheme}://user@host/ or {scheme}://user@host:port/, with letters, digits, ".", "_" and "-" in user and host'
     ' (neither begins with "-"), and an IPv6 address in brackets'
@@ -94,9 +96,15 @@ def peer_url(value: object) -> object:
     if not isinstance(value, str) or not value:
         return value
     scheme, colon, rest = value.partition(":")
-    if not colon or scheme not in ("dir", "scp", "rsync"):
-        raise ValueError('begin with the scheme: "dir:/media/stick", "scp://user@host/" or "rsync://user@host/"')
-    if scheme == "dir":
+    if not colon or scheme not in ("dir", "scp", "rsync", "smtp"):
+        raise ValueError(
+            'begin with the scheme: "dir:/media/stick", "scp://user@host/", "rsync://user@host/" or "smtp://[host]:25"'
+        )
+    if scheme == "smtp":
+        found = _SERVER.fullmatch(rest.removeprefix("//"))
+        if not rest.startswith("//") or found is None or int(found["port"] or 1) not in range(1, 65536):
+            raise ValueError('write "smtp://domain", whose MX servers take the mail, or "smtp://[host]:port"')
+    elif scheme == "dir":
         if not rest.startswith("/"):
             raise ValueError('write the whole path of the directory: "dir:/media/stick"')
     elif not rest.startswith("//") or not _names_a_far_end(rest[2:]):
@@ -114,6 +122,27 @@ def _names_a_far_end(text: str) -> bool:
         except ValueError:
             return False
     return True
+
+
+def account(value: object) -> object:
+    """The name of an account."""
+    if isinstance(value, str) and not valid_account(value):
+        raise ValueError('name it with up to 64 lower-case letters, digits and ". _ - @ +", a letter or a digit first')
+    return value
+
+
+def certificate(value: object) -> object:
+    """What tells one client certificate from others, or nothing: a fingerprint, made plain, or a host name."""
+    if not isinstance(value, str) or not value:
+        return value
+    plain = value.lower().removeprefix("sha256:").replace(":", "")
+    if re.fullmatch("[0-9a-f]{64}", plain):
+        return plain
+    if value.lower().startswith("sha256:") or not valid_route(value.lower().encode("utf-8", "replace")):
+        raise ValueError(
+            'write the fingerprint of the certificate, "sha256:" and 64 hex digits, or the host name that is in it'
+        )
+    return value.lower()
 
 
 def window(value: object) -> object:
@@ -135,3 +164,5 @@ File = Annotated[Line, BeforeValidator(file)]
 TargetUrl = Annotated[Line, BeforeValidator(target_url)]
 PeerUrl = Annotated[Line, BeforeValidator(peer_url)]
 Window = Annotated[str, BeforeValidator(window)]
+AccountName = Annotated[str, BeforeValidator(account)]
+ClientCertificate = Annotated[Line, BeforeValidator(certificate)]

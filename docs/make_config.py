@@ -24,6 +24,7 @@ SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
     ("[node]", "node", config.Node),
     ('[route."example.org"]', "route", config.Route),
     ("[peer.NAME]", "peer", config.Peer),
+    ("[account.NAME]", "account", config.Account),
     ("[import]", "import", config.Import),
 ]
 
@@ -63,6 +64,9 @@ known_hosts = "/etc/bsmtp-batch/known_hosts"
 compression = "xz"
 window = "22:00-06:00"
 max_bytes = "200M"
+
+[account.aurora]
+routes = ["aurora.example"]
 
 [import]
 to = "smtp://127.0.0.1:25"

@@ -72,7 +72,7 @@ def test_commands_and_flags_in_the_documents_exist(page):
     }
     for line in command_lines(page.read_text(encoding="utf-8")):
         words = line.split()
-        name = " ".join(words[:2]) if words[0] == "route" else words[0]
+        name = " ".join(words[:2]) if words[0] in {"route", "account"} else words[0]
         assert name in known, f"{title(page)}: there is no command {line!r}"
         flags = {w.partition("=")[0] for w in words if re.fullmatch(r"--\w[\w-]*(=.*)?", w)}
         assert flags <= known[name], f"{title(page)}: {line!r}"

@@ -19,6 +19,7 @@ from bsmtp_batch.errors import Faults, Problem
 COMMANDS = {
     "deliver": "bsmtp_batch.cli.deliver",
     "route": "bsmtp_batch.cli.route",
+    "account": "bsmtp_batch.cli.account",
     "seal": "bsmtp_batch.cli.seal",
     "show": "bsmtp_batch.cli.show",
     "verify": "bsmtp_batch.cli.verify",

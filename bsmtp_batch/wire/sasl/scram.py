@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import re
 from binascii import Error, a2b_base64, b2a_base64
+from collections.abc import Callable
 from typing import NamedTuple
 
 from bsmtp_batch.wire.sasl.values import (
@@ -154,7 +155,7 @@ class ScramServer:
     def __init__(self, verifier: Verifier, *, nonce: bytes) -> None:
         self._verifier = verifier
         self._our_nonce = nonce
-        self._turn = self._first
+        self._turn: Callable[[bytes], Step] = self._first
         self._account = ""
         self._keys = ScramKeys(b"", 0, b"", b"", real=False)
         self._gs2 = b""
