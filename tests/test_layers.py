@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "replay": {"replay", "batch", "wire", "spool", "ledger", "edge", "errors"},
     **{
         stage: {stage, "handover", "replay", "batch", "wire", "spool", "ledger", "edge", "errors"}
-        for stage in ("seal", "receive", "expire", "status", "courier", "importer", "dispatch")
+        for stage in ("seal", "receive", "expire", "status", "courier", "importer", "dispatch", "dequeue")
     },
 }
 """What each part may import."""

@@ -25,6 +25,7 @@ COMMANDS = {
     "verify": "bsmtp_batch.cli.verify",
     "push": "bsmtp_batch.cli.push",
     "pull": "bsmtp_batch.cli.pull",
+    "dequeue": "bsmtp_batch.cli.dequeue",
     "receive": "bsmtp_batch.cli.receive",
     "import": "bsmtp_batch.cli.import_",
     "expire": "bsmtp_batch.cli.expire",

@@ -18,7 +18,7 @@ good, and the message lies in ``bad/``."""
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """One contact with a peer: ``direction`` is push, pull or receive; ``result`` is ``ok`` or a sentence."""
+    """One contact with a peer: ``direction`` is push, pull, receive or dequeue; ``result`` is ``ok`` or a sentence."""
 
     peer: str
     direction: str

@@ -1,4 +1,4 @@
-"""The rigs around Exim's ATRN are what they are taken for: each is held against a script that says RFC 2645 by the line."""
+"""The rigs around Exim's ATRN are what they are taken for: each is held against a script of RFC 2645, line by line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rig around fetchmail's ATRN, held against a script that says RFC 2645 by the line; and what fetchmail makes of it."""
+"""The rig around fetchmail's ATRN, held against a script of RFC 2645, line by line; and what fetchmail makes of it."""
 
 from __future__ import annotations
 

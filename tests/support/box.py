@@ -144,7 +144,7 @@ class Box:
         return self._in_its_network(lambda: socket.create_server(("127.0.0.1", port)))
 
     def _in_its_network(self, make: Callable[[], T]) -> T:
-        """What ``make`` gives in a thread that sees the network of the box; a socket stays in the one it was made in."""
+        """What ``make`` gives in a thread that sees the box's network; a socket stays in the one it was made in."""
 
         def made() -> T:
             with open(f"/proc/{self.pid}/ns/net", "rb") as network:

@@ -4,8 +4,9 @@ Debian's mail servers conflict with one another as packages, and a test run has 
 machine runs. So each set of packages is downloaded with ``apt-get download`` and unpacked with ``dpkg -x`` into a
 directory of its own; :mod:`support.box` then shows it to its programs under the paths they were built for.
 
-What the machine's release is too old for comes from a newer one, libraries and all, into a root that a program has to be
-run *in* (:mod:`support.exim_odmr`). Its package lists are the cache's own; apt checks them with the machine's keyring.
+What the machine's release is too old for comes from a newer one, libraries and all, into a root that programs have to
+be run *in* (:mod:`support.exim_odmr`). Its package lists are the cache's own; apt checks them with the keyring that the
+machine has.
 
 ``python tests/support/debian.py fetch`` gets everything beforehand, so that the tests themselves need no network.
 """
@@ -37,6 +38,7 @@ SETS = {
     "strace": ["strace"],
     "ssh": ["openssh-client", "openssh-server"],
     "rsync": ["rsync"],
+    "openssl": ["openssl"],
     "exim-odmr": ["exim4-daemon-light"],
 }
 """What can be had, and the packages it takes. Their dependencies that the machine lacks come along."""
@@ -51,6 +53,7 @@ MIRROR = "http://deb.debian.org/debian"
 TOOLS = {
     "strace": "strace",
     "rsync": "rsync",
+    "openssl": "openssl",
     "ssh": "ssh",
     "sshd": "ssh",
     "scp": "ssh",

@@ -1,7 +1,8 @@
-"""Exim with ATRN (4.99 or newer) in a box: as the provider that turns a connection round, and as the customer that asks.
+"""Exim with ATRN (4.99 or newer) in a box: as the provider that turns a connection round, as the customer that asks.
 
-The machine's own Exim may be too old, so it comes from a newer Debian and runs in a root with the libraries of that one.
-A box holds either, and whoever is its peer: a program in the box, or the test itself (``box.connect``, ``box.listen``).
+The machine's own Exim may be too old, so it comes from a newer Debian and runs in a root with the libraries of that
+one. A box holds either, and whoever is its peer: a program in the box, or the test itself (``box.connect``,
+``box.listen``).
 
 What Exim 4.100.1 does as provider, and a test has to live with: a turn brings most of what waits and not always all of
 it (its queue runner loses sight of a few when many wait), so that a customer asks until 453; addresses with SMTPUTF8 go
@@ -30,6 +31,7 @@ ODMR, SMTP = 366, 2525
 USER, SECRET = "customer", "a secret that was generated"
 DOMAINS = ("aurora.example", "second.example")
 """What the customer may ask for; without a list it gets both."""
+ALL = ":".join(DOMAINS)
 RECEIVED = "/var/spool/received"
 
 MAIN = """\
@@ -68,8 +70,8 @@ acl_smtp_atrn = ${{if ={{$received_port}}{{{ODMR}}}{{turn}}{{}}}}
 begin acl
 
 turn:
-  deny condition = ${{if forany{{<, $smtp_command_argument}}{{!inlisti{{$item}}{{{":".join(DOMAINS)}}}}}}}
-  warn set acl_m_asked = ${{map{{<, $smtp_command_argument}}{{${{if inlisti{{$item}}{{{":".join(DOMAINS)}}}{{$value}}}}}}}}
+  deny condition = ${{if forany{{<, $smtp_command_argument}}{{!inlisti{{$item}}{{{ALL}}}}}}}
+  warn set acl_m_asked = ${{map{{<, $smtp_command_argument}}{{${{if inlisti{{$item}}{{{ALL}}}{{$value}}}}}}}}
   warn !condition = ${{if def:acl_m_asked}}
        set acl_m_asked = {",".join(DOMAINS)}
   defer !atrn_domains = <, $acl_m_asked
