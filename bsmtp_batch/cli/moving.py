@@ -21,15 +21,17 @@ if TYPE_CHECKING:
     from bsmtp_batch.courier.contact import Event, Terms
     from bsmtp_batch.courier.contract import Courier
     from bsmtp_batch.courier.options import Options
+    from bsmtp_batch.dispatch.events import Event as Dispatched
     from bsmtp_batch.spool.store import Spool
 
     Contact = Callable[[Spool, Courier, list[str], Terms], Iterable[int]]
+    Direct = Callable[[Spool, Settings, Section, Terms], Iterable[int]]
 
 Peer = Annotated[
     str | None,
     typer.Argument(
         metavar="[PEER|URL]",
-        help="A [peer.NAME] of the settings, dir:/path, scp://user@host/ or rsync://user@host/;"
+        help="A [peer.NAME] of the settings, dir:/path, scp://user@host/, rsync://user@host/ or smtp://[host] (push);"
         " default: every peer in turn.",
     ),
 ]
@@ -59,6 +61,21 @@ Window = Annotated[
         help="Local time outside which nothing is moved, also when it ends in the middle; comes before the peer's own.",
     ),
 ]
+Tls = Annotated[
+    str | None,
+    typer.Option(
+        "--tls",
+        metavar="MODE",
+        help="With smtp://: none, opportunistic (as MTAs do), starttls or implicit (both want a good certificate).",
+    ),
+]
+CaFile = Annotated[
+    str | None,
+    typer.Option(
+        "--ca-file", metavar="FILE", help="Who issues good certificates (PEM); default: what the system trusts."
+    ),
+]
+TLS_MODES = ("none", "opportunistic", "starttls", "implicit")
 
 
 @dataclass(frozen=True)
@@ -69,13 +86,23 @@ class Flags:
     known_hosts: str | None = None
     max_bytes: str | None = None
     window: str | None = None
+    tls: str | None = None
+    ca_file: str | None = None
 
 
 def with_each(
-    verb: str, peer: str | None, flags: Flags, contact: Contact, *, config: str | None, spool: str | None, json: bool
+    verb: str,
+    peer: str | None,
+    flags: Flags,
+    contact: Contact,
+    *,
+    direct: Direct | None = None,
+    config: str | None,
+    spool: str | None,
+    json: bool,
 ) -> int:
     """Run ``contact`` (spool, courier, the peer's routes, its terms; gives exit codes) with each peer; the worst of
-    its codes.
+    its codes. A peer that is a mail server has ``direct`` (spool, settings, the peer's section, its terms) instead.
 
     Trouble with one peer does not keep the others waiting, and one that is outside its window is told and left alone.
     """
@@ -90,13 +117,19 @@ def with_each(
     codes = [0]
     for name, section in peers(settings, peer):
         try:
+            if section.url.startswith("smtp:") and direct is None:
+                if peer is not None:
+                    raise _one_way(section.url)
+                continue
             chosen = _with(flags, section, named=peer is not None)
-            courier = courier_for(chosen.url, _options(chosen))
+            courier = None if chosen.url.startswith("smtp:") else courier_for(chosen.url, _options(chosen))
             terms = _terms(settings, chosen)
             if terms is None:
                 codes += tell(_outside(verb, name, chosen.window), json=json)
-            else:
+            elif courier is not None:
                 codes += contact(store, courier, chosen.routes, terms)
+            elif direct is not None:
+                codes += direct(store, settings, chosen, terms)
         except Problem as problem:
             common.complain(common.printable(f"bsmtp-batch: {problem}"))
             codes.append(problem.code)
@@ -138,20 +171,52 @@ def _with(flags: Flags, peer: Section, *, named: bool) -> Section:
     from bsmtp_batch.config_values import file, octets, window
 
     found: dict[str, object] = {}
-    checks = {"identity": file, "known_hosts": file, "max_bytes": octets, "window": window}
+    checks = {
+        "identity": file,
+        "known_hosts": file,
+        "max_bytes": octets,
+        "window": window,
+        "tls": _mode,
+        "ca_file": file,
+    }
     for key, check in checks.items():
         given = getattr(flags, key)
         if given is None:
             continue
-        if check is file and peer.url.startswith("dir:"):
+        if remedy := _unused(key, peer.url):
             if named:
-                raise _senseless(key, "leave it out: a directory is reached without ssh")
+                raise _senseless(key, remedy)
             continue
         try:
             found[key] = check(os.path.abspath(given) if check is file else given)
         except ValueError as error:
             raise _senseless(key, str(error)) from error
     return peer.model_copy(update=found)
+
+
+def _unused(key: str, url: str) -> str:
+    """Why the flag for ``key`` is not for a peer at ``url``; ``""`` when it is."""
+    if key in ("identity", "known_hosts") and url.startswith(("dir:", "smtp:")):
+        return f"leave it out: a {'directory' if url.startswith('dir:') else 'mail server'} is reached without ssh"
+    if key in ("tls", "ca_file") and url.startswith(("dir:", "scp:", "rsync:")):
+        return "leave it out: it is for smtp:// only"
+    return ""
+
+
+def _mode(value: object) -> object:
+    if value not in TLS_MODES:
+        raise ValueError(f"write one of: {', '.join(TLS_MODES)}")
+    return value
+
+
+def _one_way(url: str) -> Exception:
+    from bsmtp_batch.errors import Usage
+
+    return Usage(
+        f"nothing can be pulled from {url}: an SMTP server sends mail and is not asked for it",
+        safe="Nothing was moved",
+        next="push to it, or pull from where batches are kept for us",
+    )
 
 
 def watching(*, json: bool) -> Watch:
@@ -209,19 +274,22 @@ def tell(events: Iterator[Event], *, json: bool) -> list[int]:
     try:
         for event in events:
             codes.append(event.code)
-            if json:
-                row = asdict(event)
-                common.print_json(
-                    [{k: row[k] for k in ("verb", "kind", "party", "name", "messages", "octets", "note")}]
-                )
-            elif event.code:
-                common.complain(_line(event))
-            else:
-                typer.echo(_line(event))
+            show(event, json=json)
     except Problem as problem:
         common.complain(f"bsmtp-batch: {problem}")
         codes.append(problem.code)
     return codes
+
+
+def show(event: Event | Dispatched, *, json: bool) -> None:
+    """Print one event: a row for programs, a line for people, on standard error where something is left or wrong."""
+    if json:
+        row = asdict(event)
+        common.print_json([{k: row[k] for k in ("verb", "kind", "party", "name", "messages", "octets", "note")}])
+    elif event.code:
+        common.complain(_line(event))
+    else:
+        typer.echo(_line(event))
 
 
 def _unreadable(what: str, path: str) -> Exception:
@@ -242,7 +310,7 @@ def _senseless(key: str, remedy: str) -> Exception:
     return Usage(f"{flag} makes no sense as it is", safe="Nothing was moved", next=remedy)
 
 
-def _line(event: Event) -> str:
+def _line(event: Event | Dispatched) -> str:
     from bsmtp_batch.cli.words import count, size
 
     parts = [f"{event.verb} {event.party}:" if event.party else f"{event.verb}:"]

@@ -9,13 +9,15 @@ import typer
 from bsmtp_batch.cli import common, moving
 
 if TYPE_CHECKING:
+    from bsmtp_batch.config import Peer as Section
+    from bsmtp_batch.config import Settings
     from bsmtp_batch.courier.contact import Terms
     from bsmtp_batch.courier.contract import Courier
     from bsmtp_batch.spool.store import Route, Spool
 
 CODES = {
     0: "done, also when there was nothing to do or the peer is outside its window",
-    65: "a batch or a receipt was refused; the rest was handed over",
+    65: "a batch, a receipt or (smtp://) a message was refused and set aside; the rest was handed over",
     75: "something is left for later, or the far end is away: run the same command again",
 }
 
@@ -24,7 +26,7 @@ def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
     app.command(
         "push",
-        help="Hand sealed batches over, and take the receipts for earlier ones.",
+        help="Hand sealed batches over and take the receipts for earlier ones; to smtp://, send what is in them.",
         epilog=common.epilog("bsmtp-batch push dir:/media/stick example.org", CODES),
     )(command)
 
@@ -37,6 +39,8 @@ def command(
     known_hosts: moving.KnownHosts = None,
     max_bytes: moving.MaxBytes = None,
     window: moving.Window = None,
+    tls: moving.Tls = None,
+    ca_file: moving.CaFile = None,
     dry_run: common.DryRun = False,
     json: common.Json = False,
     config: common.Config = None,
@@ -59,8 +63,19 @@ def command(
                 )
         return []
 
-    flags = moving.Flags(identity, known_hosts, max_bytes, window)
-    return moving.with_each("push", peer, flags, contact, config=config, spool=spool, json=json)
+    def direct(store: Spool, settings: Settings, section: Section, terms: Terms) -> list[int]:
+        from bsmtp_batch.cli import sending
+
+        common.need_spool(store.path)
+        target = sending.server(section, settings.node.name)
+        chosen = store.chosen(routes) if routes else _those_there(store, sending.their_routes(section))
+        if dry_run:
+            _preview(chosen, target.name, json=json)
+            return []
+        return sending.send(store, settings, chosen, target, terms, json=json)
+
+    flags = moving.Flags(identity, known_hosts, max_bytes, window, tls, ca_file)
+    return moving.with_each("push", peer, flags, contact, direct=direct, config=config, spool=spool, json=json)
 
 
 def _those_there(store: Spool, theirs: list[str]) -> list[Route]:
