@@ -7,9 +7,10 @@ or :data:`DROP`, :class:`Say` (octets, then the end) or :class:`Hold` (stop here
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ from bsmtp_batch.wire.events import (
     Reply,
     Request,
     Rset,
+    StartTls,
     Violation,
 )
 from bsmtp_batch.wire.session import Protocol, Reading, Role, Session
@@ -92,11 +94,11 @@ class Closing(Exception):
 class Talk:
     """One conversation: octets in, octets out through ``write``; ``closed`` when it is over."""
 
-    def __init__(self, sink: Sink, write: Callable[[bytes], object], number: int) -> None:
+    def __init__(self, sink: Sink, write: Callable[[bytes], object], number: int, *, secure: bool = False) -> None:
         self.sink = sink
         self.write = write
         self.number = number
-        self.session = Session(Role.SERVER, sink.protocol)
+        self.session = Session(Role.SERVER, sink.protocol, secure=secure)
         self.mail: Mail | None = None
         self.text: list[bytes] = []
 
@@ -158,6 +160,8 @@ class Talk:
                 return Reply(250, b"2.0.0", b"queued as %d" % len(self.sink.taken))
             case Quit():
                 return Reply(221, b"2.0.0", b"bye")
+            case StartTls():
+                return Reply(220, b"2.0.0", b"ready")
         return Reply(250, b"2.0.0", b"ok")
 
 
@@ -171,6 +175,10 @@ class Sink:
         protocol: Protocol = Protocol.SMTP,
         offers: bytes = OFFERS,
         path: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        implicit: bool = False,
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self.answer = answer
         self.protocol = protocol
@@ -179,6 +187,10 @@ class Sink:
         self.requests: list[Request] = []
         self.violations: list[str] = []
         self.connections = 0
+        self.handshakes = 0
+        self._tls = tls
+        self._implicit = implicit
+        self._place = (host, port)
         self._path = path
         self._threads: list[threading.Thread] = []
         self._open: list[socket.socket] = []
@@ -187,7 +199,11 @@ class Sink:
     def url(self) -> str:
         if self._path:
             return f"lmtp://{self._path}"
-        return f"{self.protocol.lower()}://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"{self.protocol.lower()}://{self._place[0]}:{self.port}"
+
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
 
     def count(self, kind: type[Request]) -> int:
         return sum(isinstance(request, kind) for request in self.requests)
@@ -198,7 +214,7 @@ class Sink:
             self._listener.bind(self._path)
             self._listener.listen()
         else:
-            self._listener = socket.create_server(("127.0.0.1", 0))
+            self._listener = socket.create_server(self._place)
         self._acceptor = threading.Thread(target=self._accept)
         self._acceptor.start()
         return self
@@ -227,11 +243,25 @@ class Sink:
             self._threads[-1].start()
 
     def _converse(self, connection: socket.socket, number: int) -> None:
-        with connection, suppress(Closing, OSError):
-            talk = Talk(self, connection.sendall, number)
+        with ExitStack() as stack, suppress(Closing, OSError):
+            stack.enter_context(connection)
+            if self._implicit:
+                connection = stack.enter_context(self._encrypted(connection))
+            talk = Talk(self, connection.sendall, number, secure=self._implicit)
             talk.begin()
             while data := connection.recv(65536):
                 talk.feed(data)
+                if talk.session.reading is Reading.PAUSED:
+                    connection = stack.enter_context(self._encrypted(connection))
+                    talk.session.upgraded()
+                    talk.write = connection.sendall
+
+    def _encrypted(self, connection: socket.socket) -> ssl.SSLSocket:
+        assert self._tls is not None
+        encrypted = self._tls.wrap_socket(connection, server_side=True)
+        self._open.append(encrypted)
+        self.handshakes += 1
+        return encrypted
 
 
 __all__ = [
@@ -247,6 +277,7 @@ __all__ = [
     "Rset",
     "Say",
     "Sink",
+    "StartTls",
     "Taken",
     "Talk",
 ]
