@@ -59,7 +59,7 @@ class Ledger:
     def record_contact(  # noqa: PLR0917 - a row, in the order of its columns
         self, peer: str, direction: str, started: float, ended: float, batches: int, octets: int, result: str
     ) -> None:
-        """Remember one contact: ``direction`` push, pull, receive or dequeue; ``result`` is ``ok`` or what went wrong."""
+        """Remember one contact: ``direction`` push, pull, receive or dequeue; ``result`` is ``ok`` or a sentence."""
         with self._transaction() as database:
             database.execute(
                 "INSERT INTO contact (peer, direction, started, ended, batches, octets, result)"
