@@ -43,10 +43,13 @@ def read(path: str, *, owner: int | None = None) -> tuple[Secrets, Version] | No
         raise _unusable(
             path, f"cannot be read: {error.strerror}", "let it be a plain file of the user that runs this"
         ) from None
-    with os.fdopen(fd, "rb") as file:
+    try:
         found = os.fstat(fd)
         _check(path, found, {os.geteuid(), os.geteuid() if owner is None else owner})
-        text = file.read(MAX_FILE + 1)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            text = file.read(MAX_FILE + 1)
+    finally:
+        os.close(fd)
     version = Version(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
     try:
         return parsed(text), version
