@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from bsmtp_batch.batch.manifest import Manifest, ManifestError
 from bsmtp_batch.ledger import Contact, Ledger
+from bsmtp_batch.ledger.rows import DEFERRED, FINISHING
 from bsmtp_batch.spool import listing, names
 from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.listing import Entry, Odd
@@ -41,6 +43,18 @@ class Aside:
     path: str
     octets: int
     reason: str
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A sealed batch of which some mail was sent already: ``recipients``, and how many of them came to which outcome
+    (``counts``); the messages that are in doubt; a reply that made others wait."""
+
+    name: str
+    counts: dict[str, int]
+    recipients: int
+    doubtful: list[int]
+    reply: str
 
 
 @dataclass
@@ -114,6 +128,22 @@ def contacts(spool: Spool) -> list[Contact]:
         return ledger.last_contacts()
 
 
+def begun(route: Route, ledger: Ledger) -> list[Begun]:
+    """The batches in ``ready/`` of which some messages were sent. Raises :class:`~bsmtp_batch.errors.Later`."""
+    found = []
+    for standing in _settled(route)[0]:
+        manifest = _manifest(route.at(names.READY, standing.name + MANIFEST)) if standing.name else None
+        fates = ledger.fates(manifest.sha256) if manifest else {}
+        if manifest is None or not fates:
+            continue
+        outcomes = [one for _, fate in sorted(fates.items()) for one in fate.outcomes.values()]
+        waiting = [one.reply for one in outcomes if one.outcome == DEFERRED]
+        doubtful = sorted(number for number, fate in fates.items() if fate.state == FINISHING)
+        counts = dict(Counter(one.outcome for one in outcomes))
+        found.append(Begun(standing.name, counts, manifest.recipients, doubtful, waiting[0] if waiting else ""))
+    return found
+
+
 def reserve_size(spool: Spool) -> int:
     """Octets of the reserve; 0 where it is missing."""
     try:
@@ -151,10 +181,16 @@ def _count_batch(found: RouteStatus, route: Route, standing: Standing) -> None:
 
 def _messages(manifest: str) -> int:
     """The number of messages a manifest speaks of; 0 where it cannot be read: it is a count for people."""
+    found = _manifest(manifest)
+    return found.messages if found else 0
+
+
+def _manifest(path: str) -> Manifest | None:
+    """The manifest in the file ``path``; None where it cannot be read."""
     try:
-        return Manifest.from_bytes(listing.read_small(manifest, SMALL_CAP)).messages
+        return Manifest.from_bytes(listing.read_small(path, SMALL_CAP))
     except (OSError, ValueError, ManifestError):
-        return 0
+        return None
 
 
 def _asides(directory: str) -> Iterator[Aside]:

@@ -14,7 +14,7 @@ from bsmtp_batch.cli import common
 if TYPE_CHECKING:
     from bsmtp_batch.ledger import Contact
     from bsmtp_batch.spool.store import Spool
-    from bsmtp_batch.status import Aside, Heap, OriginStatus, RouteStatus
+    from bsmtp_batch.status import Aside, Begun, Heap, OriginStatus, RouteStatus
 
 
 WIDTH = 140
@@ -40,25 +40,38 @@ def command(
 ) -> int:
     """Report; changes nothing and waits for nobody."""
     from bsmtp_batch.errors import Problem
+    from bsmtp_batch.ledger import Ledger
     from bsmtp_batch.spool.inbox import Inbox
     from bsmtp_batch.spool.store import Route, Spool
-    from bsmtp_batch.status import contacts, origin_status, route_status
+    from bsmtp_batch.status import begun, contacts, origin_status, route_status
 
     store = Spool(common.settings(config, spool).node.spool)
     common.need_spool(store.path)
     wanted = _wanted(store, names or [])
     routes = [route_status(Route(store.path, name)) for name in store.routes() if name in wanted]
     origins = [origin_status(Inbox(store.path, name)) for name in store.origins() if name in wanted]
+    known: list[Contact] = []
+    parts: dict[str, list[Begun]] = {}
     try:
         known = contacts(store)
+        with Ledger(store.ledger, read_only=True) as ledger:
+            parts = {route.route: begun(Route(store.path, route.route), ledger) for route in routes}
     except Problem as problem:
         common.complain(f"status: {problem}")
-        known = []
     if json:
-        common.print_json(_rows(store, routes, origins, known))
+        common.print_json(_rows(store, routes, origins, known, parts))
     else:
         _show(store, routes, origins, known)
+        for route in routes:
+            for part in parts.get(route.route, []):
+                typer.echo(common.printable(f"sent in part: {route.route}: {_in_part(part)}"))
     return 0
+
+
+def _in_part(part: Begun) -> str:
+    said = ", ".join(f"{number} {outcome}" for outcome, number in sorted(part.counts.items())) or "none decided"
+    doubt = f"; in doubt: message {', '.join(map(str, part.doubtful))}" if part.doubtful else ""
+    return f"batch {part.name}: of {part.recipients} recipients {said}{doubt}{f': {part.reply}' if part.reply else ''}"
 
 
 def _wanted(store: Spool, asked: list[str]) -> set[str]:
@@ -77,9 +90,15 @@ def _wanted(store: Spool, asked: list[str]) -> set[str]:
 
 
 def _rows(
-    store: Spool, routes: list[RouteStatus], origins: list[OriginStatus], known: list[Contact]
+    store: Spool,
+    routes: list[RouteStatus],
+    origins: list[OriginStatus],
+    known: list[Contact],
+    parts: dict[str, list[Begun]],
 ) -> Iterator[dict[str, Any]]:
     """One object per route, origin and peer, and one for the spool."""
+    from dataclasses import asdict
+
     from bsmtp_batch.cli.words import moment
     from bsmtp_batch.status import reserve_size
 
@@ -91,6 +110,7 @@ def _rows(
             "ready": _heap(route.ready),
             "kept": _heap(route.kept),
             "last_contact": moment(route.last_contact),
+            "sent_in_part": [asdict(part) for part in parts.get(route.route, [])],
             "set_aside": _asides(route.aside),
             "odd": _asides(route.odd),
         }
