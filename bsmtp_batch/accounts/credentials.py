@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from bsmtp_batch.wire.sasl.md5 import KeyStates, key_states
 from bsmtp_batch.wire.sasl.scram import Salting, scram_keys
-from bsmtp_batch.wire.sasl.values import CramKeys, ScramKeys, plain_ascii
+from bsmtp_batch.wire.sasl.values import ScramKeys, plain_ascii
 
 SECRET_OCTETS = 20
 """Random octets in a generated secret: 160 bits, 32 letters and digits."""
@@ -133,10 +133,10 @@ class StandIns:
             real=False,
         )
 
-    def cram_md5(self, name: str) -> CramKeys:
+    def cram_md5(self, name: str) -> KeyStates:
         """States that no secret has left."""
         states = self._derived(b"cram-md5", name)
-        return CramKeys(KeyStates(states[:16], states[16:]), real=False)
+        return KeyStates(states[:16], states[16:])
 
     def _derived(self, purpose: bytes, name: str) -> bytes:
         return hmac.digest(self._key, purpose + b"\0" + name.encode("utf-8", "surrogatepass"), "sha256")

@@ -121,11 +121,10 @@ class StoredVerifier:
     def cram_md5(self, account: str) -> CramKeys:
         """The states of ``account``, or a stand-in."""
         held = self._held()
-        stand_in = held.stand_ins.cram_md5(account)
+        stand_in = held.stand_ins.cram_md5(account)  # made in any case: the work is the same
         known = self._known(held, account)
-        if known and known.cram_md5 and self._policies[account].cram_md5:
-            return CramKeys(known.cram_md5)
-        return stand_in
+        states = known.cram_md5 if known and self._policies[account].cram_md5 else None
+        return CramKeys(states or stand_in, real=states is not None)
 
     def scram(self, account: str) -> ScramKeys:
         """The keys of ``account``, or a stand-in."""
