@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 import threading
 from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from support.certificates import certificate
+from support.certificates import server_context
 from support.sink import DROP, Connect, Helo, Hold, Say, Sink
 
 from bsmtp_batch import dequeue
@@ -138,7 +137,7 @@ def test_a_server_that_does_not_want_us_is_tried_again_later(answer, sentence):
     ("said", "sentence"),
     [
         (DROP, "closed while sending ETRN"),
-        (Say(b"250 ok\r\n"), "closed while"),
+        (Say(b"250 ok\r\n"), "(closed|lost) while sending ETRN"),
         (Say(b"250-half a rep"), "closed while sending ETRN"),
         (Say(b"354 go ahead\r\n"), "the reply code 354 does not go with ETRN"),
         (Reply(421, b"4.3.2", b"time is up"), "it ends the session: 421 4.3.2 time is up"),
@@ -146,14 +145,11 @@ def test_a_server_that_does_not_want_us_is_tried_again_later(answer, sentence):
     ids=str,
 )
 def test_what_was_answered_before_the_line_broke_stands(said, sentence):
-    answers = []
-    with Sink(saying(Reply(459, b"4.7.1", b"no"), said), offers=OFFERS) as sink, pytest.raises(Later, match=sentence):
-        answers.extend(dequeue.ask(server(sink), DOMAINS, node="site.example"))
-
     with Sink(saying(Reply(459, b"4.7.1", b"no"), said), offers=OFFERS) as sink:
         found = dequeue.ask(server(sink), DOMAINS, node="site.example")
         assert next(found).outcome == "refused"
-        found.close()
+        with pytest.raises(Later, match=sentence):
+            list(found)
 
 
 def test_a_server_that_says_nothing_is_not_waited_for_forever():
@@ -195,8 +191,7 @@ def test_what_is_no_domain_is_never_said(domain):
 
 
 def test_a_server_that_offers_tls_is_asked_under_it_whoever_made_its_certificate(tmp_path):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate(tmp_path, "another.example"))
+    context = server_context(tmp_path, "another.example")
     heard = []
 
     def talk(listener):

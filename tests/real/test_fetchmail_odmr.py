@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from support.certificates import server_context
 from support.corpus import Mail
 from support.debian import Unavailable, need
 from support.fetchmail import ODMR, SECRET, USER, Fetchmail
@@ -33,7 +35,7 @@ def poll(fetchmail: Fetchmail, script: Script, mails: list[Mail], code: int) -> 
     script = replace(script, asked=[])
     with ThreadPoolExecutor(1) as thread:
         done = thread.submit(provide, fetchmail.box.listen(ODMR), script, mails)
-        fetchmail.odmr(["aurora.example", "second.example"], code=code)
+        fetchmail.odmr(["aurora.example", "second.example"], tls=script.tls is not None, code=code)
     done.result()
     return script.asked
 
@@ -45,6 +47,16 @@ def test_it_hands_through_every_octet(fetchmail: Fetchmail, mails: list[Mail], s
     asked = poll(fetchmail, replace(GOOD, atrn=said), mails[:60], 0)
 
     assert asked == [b"EHLO customer.example", b"AUTH CRAM-MD5", b"ATRN aurora.example,second.example"]
+    assert_arrived(mails[:60], fetchmail.recorder.all(), traces=0)
+
+
+def test_it_hands_through_every_octet_under_tls_where_each_line_is_a_record(
+    fetchmail: Fetchmail, mails: list[Mail], tmp_path: Path
+) -> None:
+    fetchmail.recorder.clear()
+
+    poll(fetchmail, replace(GOOD, tls=server_context(tmp_path, "provider.example")), mails[:60], 0)
+
     assert_arrived(mails[:60], fetchmail.recorder.all(), traces=0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -16,3 +17,18 @@ def certificate(directory: Path, name: str) -> tuple[str, str]:
     command = [tool("openssl"), *words, *subject, "-out", str(certificate), "-keyout", str(key)]
     subprocess.run(command, check=True, capture_output=True)
     return str(certificate), str(key)
+
+
+def server_context(directory: Path, name: str) -> ssl.SSLContext:
+    """What a server of the test called ``name`` needs for TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate(directory, name))
+    return context
+
+
+def trusting() -> ssl.SSLContext:
+    """What a client of the test needs for TLS; it takes any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -5,17 +5,21 @@ one. A box holds either, and whoever is its peer: a program in the box, or the t
 ``box.listen``).
 
 What Exim 4.100.1 does as provider, and a test has to live with: a turn brings most of what waits and not always all of
-it (its queue runner loses sight of a few when many wait), so that a customer asks until 453; addresses with SMTPUTF8 go
-out as A-labels although the customer offers SMTPUTF8; a message without a blank line behind its header gets one.
+it (its queue runner loses sight of a few when many wait), so that a customer asks until 453; under TLS a turn brings
+one message, and then the connection is closed within the envelope of the next; addresses with SMTPUTF8 go out as
+A-labels although the customer offers SMTPUTF8; a message without a blank line behind its header gets one.
 """
 
 from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from support.box import Box
+from support.certificates import certificate
 from support.mailcheck import Parcel, read_batch
 from support.postfix import inject
 
@@ -33,8 +37,9 @@ DOMAINS = ("aurora.example", "second.example")
 """What the customer may ask for; without a list it gets both."""
 ALL = ":".join(DOMAINS)
 RECEIVED = "/var/spool/received"
+CERTIFICATE, KEY = "/etc/exim4/exim.crt", "/etc/exim4/exim.key"
 
-MAIN = """\
+MAIN = f"""\
 local_interfaces = 127.0.0.1
 acl_smtp_rcpt = accept
 smtp_accept_max = 0
@@ -45,7 +50,9 @@ allow_utf8_domains
 log_selector = +all
 host_lookup =
 rfc1413_query_timeout = 0s
-tls_advertise_hosts =
+tls_advertise_hosts = ${{if exists{{{CERTIFICATE}}}{{*}}}}
+tls_certificate = {CERTIFICATE}
+tls_privatekey = {KEY}
 keep_environment =
 """
 CRAM = f"""\
@@ -128,6 +135,8 @@ provider:
   allow_localhost
   command_timeout = 10m
   hosts_require_auth = *
+  hosts_require_tls = ${{if exists{{{CERTIFICATE}}}{{*}}}}
+  tls_verify_certificates =
 
 file:
   driver = appendfile
@@ -147,11 +156,15 @@ begin retry
 class _Exim:
     """What both have: a box with the program in it, its queue, its log."""
 
-    def __init__(self, config: str, name: str) -> None:
+    def __init__(self, config: str, name: str, tls: bool) -> None:
         hosts = ["provider.example", "customer.example"]
         accounts = {"Debian-exim": "/var/spool/exim4"}
         self.box = Box(accounts=accounts, hosts=hosts, name=name, apart={APART: "exim-odmr"})
         self.box.write(CONFIG, config)
+        if tls:
+            with TemporaryDirectory() as directory:
+                for made, place in zip(certificate(Path(directory), name), (CERTIFICATE, KEY), strict=True):
+                    self.box.write(place, Path(made).read_text())
         for place in ("/var/spool/exim4", "/var/log/exim4", "/run/exim4"):
             self.box.run("install", "-d", "-o", "Debian-exim", "-g", "Debian-exim", place)
 
@@ -186,10 +199,11 @@ class _Exim:
 
 
 class OdmrProvider(_Exim):
-    """A daemon: mail for :data:`DOMAINS` waits in its queue until :data:`USER` says ATRN on port :data:`ODMR`."""
+    """A daemon: mail for :data:`DOMAINS` waits in its queue until :data:`USER` says ATRN on port :data:`ODMR`; with
+    ``tls`` it offers STARTTLS."""
 
-    def __init__(self) -> None:
-        super().__init__(PROVIDER, "provider.example")
+    def __init__(self, *, tls: bool = False) -> None:
+        super().__init__(PROVIDER, "provider.example", tls)
         self.exim("-bd")
         for port in (ODMR, SMTP):
             self.box.wait_port(port)
@@ -201,10 +215,11 @@ class OdmrProvider(_Exim):
 
 
 class OdmrCustomer(_Exim):
-    """``exim -atrn``, and the files into which the mail goes that comes."""
+    """``exim -atrn``, and the files into which the mail goes that comes; with ``tls`` it insists on STARTTLS and takes
+    any certificate."""
 
-    def __init__(self) -> None:
-        super().__init__(CUSTOMER.replace("PORT", str(ODMR)), "customer.example")
+    def __init__(self, *, tls: bool = False) -> None:
+        super().__init__(CUSTOMER.replace("PORT", str(ODMR)), "customer.example", tls)
         self.box.run("install", "-d", "-o", "Debian-exim", RECEIVED)
 
     def pull(self, domains: str = "", port: int = ODMR, code: int | None = 0) -> subprocess.CompletedProcess[bytes]:

@@ -9,6 +9,7 @@ import base64
 import hmac
 import re
 import socket
+import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -33,7 +34,19 @@ class Wire:
         self.heard: list[bytes] = []
 
     def say(self, *lines: bytes) -> None:
-        self.socket.sendall(b"".join(line + b"\r\n" for line in lines))
+        self.put(b"".join(line + b"\r\n" for line in lines))
+
+    def put(self, data: bytes) -> None:
+        """Write whole lines: at once in the clear, and under TLS a line in each record, or fetchmail never reads on."""
+        for piece in data.splitlines(True) if isinstance(self.socket, ssl.SSLSocket) else [data]:
+            self.socket.sendall(piece)
+
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        """Begin TLS: as the server or as the client that ``context`` is for."""
+        self.reader.close()
+        server = context.protocol is ssl.PROTOCOL_TLS_SERVER
+        self.socket = context.wrap_socket(self.socket, server_side=server)
+        self.reader = self.socket.makefile("rb")
 
     def line(self) -> bytes:
         """The next line without its end; b"" where the far side has closed."""
@@ -74,9 +87,13 @@ def cram_md5(user: str, secret: str, challenge: bytes) -> bytes:
 # --- as the customer --------------------------------------------------------------------------------------------------
 
 
-def log_in(wire: Wire, user: str, secret: str) -> None:
-    """Greeting, EHLO and AUTH CRAM-MD5 on a fresh connection to a provider."""
+def log_in(wire: Wire, user: str, secret: str, tls: ssl.SSLContext | None = None) -> None:
+    """Greeting, EHLO, with ``tls`` STARTTLS and EHLO, and AUTH CRAM-MD5 on a fresh connection to a provider."""
     assert wire.reply().startswith(b"220 ")
+    if tls:
+        assert b"STARTTLS" in wire.ask(b"EHLO customer.example")
+        assert wire.ask(b"STARTTLS").startswith(b"220")
+        wire.encrypt(tls)
     offered = wire.ask(b"EHLO customer.example").split(b"\n")
     assert any(re.fullmatch(rb"250[- ]ATRN", line) for line in offered), offered
     assert any(re.fullmatch(rb"250[- ]AUTH .*CRAM-MD5.*", line) for line in offered), offered
@@ -85,8 +102,10 @@ def log_in(wire: Wire, user: str, secret: str) -> None:
     assert wire.ask(cram_md5(user, secret, base64.b64decode(challenge[4:]))).startswith(b"235")
 
 
-def receive(wire: Wire, offers: Iterable[bytes] = (b"8BITMIME", b"SMTPUTF8", b"SIZE")) -> list[Parcel]:
-    """After the 250 to ATRN: greet, take every message, until QUIT."""
+def receive(
+    wire: Wire, offers: Iterable[bytes] = (b"8BITMIME", b"SMTPUTF8", b"SIZE"), *, rude: bool = False
+) -> list[Parcel]:
+    """After the 250 to ATRN: greet, take every message, until QUIT, or until the provider just goes with ``rude``."""
     wire.say(b"220 customer.example")
     parcels = []
     sender, rcpts = "", list[str]()
@@ -106,7 +125,8 @@ def receive(wire: Wire, offers: Iterable[bytes] = (b"8BITMIME", b"SMTPUTF8", b"S
             wire.say(b"354 go on")
             parcels.append(Parcel(sender, tuple(rcpts), wire.content()))
         wire.say(b"250 ok")
-    raise AssertionError("the provider went without QUIT")
+    assert rude, "the provider went without QUIT"
+    return parcels
 
 
 # --- as the provider --------------------------------------------------------------------------------------------------
@@ -121,19 +141,28 @@ class Script:
     atrn: bytes = b"250 OK now reversing the connection"
     offers: tuple[bytes, ...] = (b"AUTH CRAM-MD5", b"ATRN")
     auth: bytes = b"235 2.7.0 you are who you say"
+    tls: ssl.SSLContext | None = None
+    """TLS: from the first octet, unless ``offers`` hold STARTTLS."""
     asked: list[bytes] = field(default_factory=list)
     """The commands that came before the turn."""
 
 
 def let_in(wire: Wire, script: Script) -> bool:
     """Speak to a customer until it quits or the connection is to be turned; whether it is."""
+    offers = script.offers
+    if script.tls and b"STARTTLS" not in offers:
+        wire.encrypt(script.tls)
     wire.say(b"220 provider.example")
     while command := wire.line():
         script.asked.append(command)
         verb = command.split(b" ")[0].upper()
         if verb == b"EHLO":
-            lines = [b"provider.example", *script.offers]
+            lines = [b"provider.example", *offers]
             wire.say(*(b"250-" + line for line in lines[:-1]), b"250 " + lines[-1])
+        elif verb == b"STARTTLS" and script.tls:
+            wire.say(b"220 go ahead")
+            wire.encrypt(script.tls)
+            offers = tuple(offer for offer in offers if offer != b"STARTTLS")
         elif verb == b"AUTH":
             response = wire.ask(b"334 " + base64.b64encode(CHALLENGE))
             good = response == cram_md5(script.user, script.secret, CHALLENGE)
@@ -162,7 +191,7 @@ def hand_over(wire: Wire, mails: Iterable[Mail]) -> list[bytes]:
         for command in commands:
             assert (said := wire.ask(command)).startswith(b"250"), (command, said)
         assert (said := wire.ask(b"DATA")).startswith(b"354"), said
-        wire.socket.sendall(re.sub(rb"(?m)^\.", b"..", mail.canonical))
+        wire.put(re.sub(rb"(?m)^\.", b"..", mail.canonical))
         replies.append(wire.ask(b"."))
     wire.ask(b"QUIT")
     return replies
