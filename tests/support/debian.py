@@ -67,6 +67,10 @@ MERGED = ("bin", "sbin", "lib", "lib64")
 """Directories that are links into /usr today; packages that still use the old names must not hide those links."""
 
 
+_missing: dict[str, str] = {}
+"""What could not be had and why: without a network, each test would wait for all the attempts again."""
+
+
 class Unavailable(Exception):
     """A set cannot be had on this machine; the text says why."""
 
@@ -100,9 +104,15 @@ def root(name: str) -> Path:
     """The directory in which set ``name`` is unpacked, after fetching it if need be (:class:`Unavailable`)."""
     home = cache()
     target = home / "roots" / name
+    if name in _missing:
+        raise Unavailable(_missing[name])
     with _locked(home):
         if not target.is_dir():
-            _fetch(home, name, target)
+            try:
+                _fetch(home, name, target)
+            except Unavailable as missing:
+                _missing[name] = str(missing)
+                raise
     return target
 
 
@@ -198,6 +208,7 @@ def _release(home: Path, suites: tuple[str, ...]) -> list[str]:
         "Dir::Cache": place,
         "Acquire::Languages": "none",
         "APT::Default-Release": suites[-1],
+        "APT::Update::Error-Mode": "any",
     }
     return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
 
