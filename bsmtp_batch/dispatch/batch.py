@@ -131,7 +131,10 @@ class BatchDispatch:
     def _send_notices(self, examined: Examined) -> None:
         """The reports that are owed, from an earlier run too; their server has nothing to do with the customer's."""
         owed = notices(examined.messages, self._journal.fates)
-        if not owed or self._terms.notices is None:
+        if not owed:
+            return
+        if self._terms.notices is None:
+            self._held = self._held or "nobody takes the reports to senders ([import] to names no server)"
             return
         context = self._context(examined, self._engine.target)
         with Engine(self._terms.notices) as engine:

@@ -32,9 +32,10 @@ def dispatch_route(
     """Send what is sealed in ``route`` to ``target``, which may be an :class:`OpenLine`.
 
     ``more`` is asked each time when all that was sealed has been looked at; as long as it says yes (it may wait first)
-    what has been sealed meanwhile is sent over the same connection. The route is held for the whole of it, so that no
-    other contact sends the same mail. Trouble is told to ``watcher`` and in what is returned; raises only what
-    ``watcher`` and ``more`` raise.
+    what has been sealed meanwhile is sent over the same connection. The route is held while mail is sent, so that no
+    other contact sends the same, and let go of while ``more`` is asked: `expire` and the couriers have their turn. A
+    route that somebody else holds is tried again after the next yes. Trouble is told to ``watcher`` and in what is
+    returned; raises only what ``watcher`` and ``more`` raise.
     """
     with Engine(target, keep=isinstance(target, OpenLine)) as engine:
         return _Dispatch(engine, ledger, terms, watcher, _bounds(terms)).route(route, more)
@@ -75,15 +76,15 @@ class _Dispatch:
         self._summary = Summary()
 
     def route(self, route: Route, more: Callable[[], bool]) -> Summary:
-        with ExitStack() as stack:
-            mine, hindrances = outgoing.enter(stack, [route])
-            for hindrance in hindrances:
-                self._tell(unsendable(hindrance.route, "", hindrance.reason, hindrance.code))
-            while mine:
-                self._all(route)
-                if self._engine.stopped or self._bounds.over or not more():
-                    break
-        return self._summary
+        while True:
+            with ExitStack() as stack:
+                mine, hindrances = outgoing.enter(stack, [route])
+                for hindrance in hindrances:
+                    self._tell(unsendable(hindrance.route, "", hindrance.reason, hindrance.code))
+                if mine:
+                    self._all(route)
+            if self._engine.stopped or self._bounds.over or not more():
+                return self._summary
 
     def _all(self, route: Route) -> None:
         found: list[Parcel] = []

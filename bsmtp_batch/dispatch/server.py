@@ -21,7 +21,7 @@ CONNECT = 30.0
 """Seconds for a connection to come about."""
 HANDSHAKE = 60.0
 """Seconds for TLS to come about."""
-WAYS = 30
+WAYS = 10
 """Addresses that are tried for one connection."""
 PORT, PORT_TLS = 25, 465
 

@@ -117,3 +117,5 @@ def exchanger(host: str, names: Names) -> Exchanger:
         return Exchanger(host, tuple(names.addresses(host)))
     except OSError as error:
         return Exchanger(host, (), f"its address is not known: {error.strerror or error}")
+    except UnicodeError:
+        return Exchanger(host, (), "it cannot be the name of a host: each part has 1 to 63 characters")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from bsmtp_batch.edge.sockets import Channel
 from bsmtp_batch.edge.tls import words
@@ -22,6 +22,7 @@ from bsmtp_batch.wire.events import (
     Closed,
     Data,
     EndOfData,
+    Event,
     Helo,
     LocalProblem,
     MailFrom,
@@ -98,6 +99,8 @@ class SmtpConnection:
         self._waiting: deque[Reply] = deque()
         self._failure = ""
         self._leave = False
+        if session is not None:
+            self._take(session.resume(), session.doing)  # the greeting may have come right behind the turn
 
     def greet(self, node: str) -> None:
         """Wait for the greeting and introduce ourselves as ``node``. Raises :class:`Unreachable`."""
@@ -300,7 +303,11 @@ class SmtpConnection:
             raise Ended(f"no answer within the time allowed while {doing}") from error
         except OSError as error:
             raise Ended(f"the connection was lost while {doing}: {error}") from error
-        for event in self._session.receive(data):
+        self._take(self._session.receive(data), doing)
+
+    def _take(self, events: Iterable[Event], doing: str) -> None:
+        """Note what was heard while ``doing`` something."""
+        for event in events:
             if isinstance(event, Reply):
                 self._waiting.append(event)
             elif isinstance(event, Violation):

@@ -328,6 +328,51 @@ def test_an_open_line_carries_what_is_sealed_while_it_is_open(hub):
     assert texts(sink) == [one.content for one in letters(4)]
 
 
+def test_a_line_that_waits_for_mail_keeps_nobody_else_waiting(hub):
+    """Otherwise `expire` would never have its turn with a customer who stays connected."""
+    from bsmtp_batch.expire import expire_route
+
+    hub.seal(letters(1))
+    expired = []
+
+    def more():
+        expired.extend(expire_route(hub.route, keep=0, now=4e9))
+        return False
+
+    with Sink() as sink:
+        hub.send(opened(sink), more=more)
+
+    assert "kept" in [one.kind for one in expired]
+
+
+def test_a_route_that_somebody_else_holds_is_tried_again_over_the_same_line(hub):
+    from contextlib import ExitStack
+
+    hub.seal(letters(1))
+    with Sink() as sink, ExitStack() as stack:
+        stack.enter_context(hub.route.contact())
+        answers = iter([True, False])
+
+        def more():
+            stack.close()
+            return next(answers)
+
+        told = hub.send(opened(sink), more=more)
+
+    assert (told.kinds, len(sink.taken), sink.connections) == (["later", "sent"], 1, 1)
+
+
+def test_reports_that_nobody_takes_any_more_are_not_forgotten(hub):
+    [name] = hub.seal([TO_TWO])
+    with Sink(refusing("gone")) as sink:
+        with Sink(lambda asked: DROP if isinstance(asked.request, Helo) else None) as own:
+            hub.send(sink.url, notices=own.url)
+        told = hub.send(sink.url)
+
+    assert (told.code, hub.ready()) == (75, [name])
+    assert told.said("nobody takes the reports to senders")
+
+
 def test_an_open_line_that_breaks_is_not_made_again(hub):
     [name] = hub.seal(letters(3))
     asked_again = []

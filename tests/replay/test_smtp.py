@@ -360,3 +360,34 @@ def test_many_recipients_with_long_parameters_do_not_choke_the_pipe(offers):
 
     assert kinds(result) == [GOOD] * 1000
     assert len(sink.taken[0].rcpts) == 1000
+
+
+def test_a_line_that_was_turned_round_is_gone_on_with_and_its_greeting_is_not_missed():
+    """The customer may greet so early that the greeting comes with the last packet of the other direction."""
+    from bsmtp_batch.edge.sockets import SocketChannel
+    from bsmtp_batch.wire.events import Atrn, Connect, Helo
+    from bsmtp_batch.wire.session import Role, Session
+
+    hub, customer = (Session(role) for role in (Role.SERVER, Role.CLIENT))
+    for request, reply in (
+        (Connect(), Reply(220, b"", b"hub")),
+        (Helo(b"site"), Reply(250, b"", b"hub\nATRN")),
+        (Atrn(), Reply(250, b"2.0.0", b"turning")),
+    ):
+        if not isinstance(request, Connect):
+            hub.receive(customer.send(request))
+        customer.receive(hub.send(reply))
+    customer.turn()
+    hub.receive(customer.send(Reply(220, b"", b"site")))  # before the hub itself has turned
+    hub.turn()
+
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"250-site\r\n250 PIPELINING\r\n")
+    connection = SmtpConnection(SocketChannel(ours), Protocol.SMTP, session=hub, patience=0.01)
+    connection.greet("hub.example")
+    assert b"PIPELINING" in connection.extensions
+    theirs.sendall(b"250 2.0.0 alive\r\n")
+    assert connection.still_there()
+    theirs.close()
+    assert not connection.still_there()
+    connection.close()
