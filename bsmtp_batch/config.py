@@ -13,13 +13,15 @@ import socket
 import tomllib
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from bsmtp_batch.config_place import place_of
+from bsmtp_batch.config_serve import Account, Serve
+from bsmtp_batch.config_serve import Section as _Section
 from bsmtp_batch.config_values import (
     AccountName,
-    ClientCertificate,
+    Address,
     Directory,
     Domain,
     File,
@@ -51,12 +53,6 @@ _PLAIN = {
     "dict_type": "this is a section: write it in brackets, with its settings below",
 }
 """What to do about each kind of fault that the validator's own words would not tell a postmaster."""
-
-
-class _Section(BaseModel):
-    """A section of the file: frozen, strict about types, and any key it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Node(_Section):
@@ -160,6 +156,10 @@ class Peer(_Section):
         default="", description='Local time in which contacts are made, such as "22:00-05:30"; default: always.'
     )
     max_bytes: Octets = Field(default=0, description="The most octets of batches in one contact (0: no bound).")
+    knocks: list[Address] = Field(
+        default=[],
+        description="Addresses from which a connection to `serve` that says QUIT at once starts a push to an smtp:// url.",
+    )
 
     tls: Literal["none", "opportunistic", "starttls", "implicit"] = Field(
         default="opportunistic",
@@ -235,26 +235,6 @@ class Peer(_Section):
         return self
 
 
-class Account(_Section):
-    """``[account.NAME]``: who may log in here to collect mail; the secret itself is in the secrets file."""
-
-    routes: list[Host] = Field(
-        default=[], description="Routes whose mail it may collect, and no others; default: none."
-    )
-    plain: bool = Field(
-        default=True, description="Whether PLAIN and LOGIN are taken, which show the password to this server."
-    )
-    cram_md5: bool = Field(
-        default=False,
-        description="Whether CRAM-MD5 is taken, as fetchmail needs it; also give `account add` its --cram-md5.",
-    )
-    certificate: ClientCertificate = Field(
-        default="",
-        description="The TLS client certificate that stands for this account (EXTERNAL): its sha256 fingerprint, or the"
-        " host name in it; default: none does.",
-    )
-
-
 class Import(_Section):
     """``[import]``: where what has arrived is handed to, and what this site takes."""
 
@@ -276,6 +256,7 @@ class Settings(_Section):
     peers: dict[Line, Peer] = Field(default={}, alias="peer")
     accounts: dict[AccountName, Account] = Field(default={}, alias="account")
     imports: Import = Field(default=Import(), alias="import")
+    serve: Serve = Serve()
 
     @model_validator(mode="after")
     def _certificates_differ(self) -> Self:
@@ -400,6 +381,7 @@ def _did_you_mean(location: tuple[str | int, ...]) -> str:
         "peer": Peer,
         "account": Account,
         "import": Import,
+        "serve": Serve,
     }
     known = list(sections) if len(location) == 1 else list(sections.get(str(location[0]), Settings).model_fields)
     close = difflib.get_close_matches(str(location[-1]), known, n=1)

@@ -145,6 +145,35 @@ def certificate(value: object) -> object:
     return value.lower()
 
 
+def listen(value: object) -> object:
+    """``host:port`` to listen on: an address, IPv6 in brackets, or ``*`` for all."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"(\*|[0-9.]{7,15}|\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):([0-9]{1,5})", value)
+        if not found or int(found[2]) > 65535:
+            raise ValueError('write an address and a port: "192.0.2.1:366", "[::]:366", or "*:366" for all')
+    return value
+
+
+def address(value: object) -> object:
+    """An address in the form in which the system tells it."""
+    if isinstance(value, str):
+        try:
+            return str(ipaddress.ip_address(value))
+        except ValueError:
+            raise ValueError('write an address: "192.0.2.7", "2001:db8::7"') from None
+    return value
+
+
+def network(value: object) -> object:
+    """An address, or a network as ``192.0.2.0/24``."""
+    if isinstance(value, str):
+        try:
+            ipaddress.ip_network(value)
+        except ValueError:
+            raise ValueError('write an address or a network: "192.0.2.7", "192.0.2.0/24", "2001:db8::/32"') from None
+    return value
+
+
 def window(value: object) -> object:
     """``"02:00-05:00"``, from the first minute to the second; it may go over midnight. Or nothing."""
     if isinstance(value, str) and value:
@@ -166,3 +195,6 @@ PeerUrl = Annotated[Line, BeforeValidator(peer_url)]
 Window = Annotated[str, BeforeValidator(window)]
 AccountName = Annotated[str, BeforeValidator(account)]
 ClientCertificate = Annotated[Line, BeforeValidator(certificate)]
+Listen = Annotated[str, BeforeValidator(listen)]
+Network = Annotated[str, BeforeValidator(network)]
+Address = Annotated[str, BeforeValidator(address)]

@@ -26,6 +26,7 @@ SECTIONS: list[tuple[str, str, type[BaseModel]]] = [
     ("[peer.NAME]", "peer", config.Peer),
     ("[account.NAME]", "account", config.Account),
     ("[import]", "import", config.Import),
+    ("[serve]", "serve", config.Serve),
 ]
 
 INTRODUCTION = """\

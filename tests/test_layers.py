@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "edge": {"edge", "wire", "errors"},
     "deliver": {"deliver", "wire", "spool"},
     "accounts": {"accounts", "wire", "spool", "errors"},
-    "config": {"config", "config_place", "config_values", "errors", "spool"},
+    "config": {"config", "config_place", "config_serve", "config_values", "errors", "spool"},
+    "config_serve": {"config_values"},
     "config_place": set(),
     "config_values": {"spool", "accounts"},
     "errors": set(),
@@ -28,7 +29,11 @@ MAY_IMPORT = {
     "replay": {"replay", "batch", "wire", "spool", "ledger", "edge", "errors"},
     **{
         stage: {stage, "handover", "replay", "batch", "wire", "spool", "ledger", "edge", "errors"}
-        for stage in ("seal", "receive", "expire", "status", "courier", "importer", "dispatch", "dequeue")
+        for stage in ("reception", "seal", "receive", "expire", "status", "courier", "importer", "dispatch", "dequeue")
+    },
+    # The daemon does what timers and people do: it calls stages.
+    "server": {
+        "server", "accounts", "reception", "dispatch", "replay", "handover", "wire", "spool", "ledger", "edge", "errors",
     },
 }
 """What each part may import."""

@@ -27,6 +27,7 @@ COMMANDS = {
     "pull": "bsmtp_batch.cli.pull",
     "dequeue": "bsmtp_batch.cli.dequeue",
     "receive": "bsmtp_batch.cli.receive",
+    "serve": "bsmtp_batch.cli.serve",
     "import": "bsmtp_batch.cli.import_",
     "expire": "bsmtp_batch.cli.expire",
     "status": "bsmtp_batch.cli.status",

@@ -61,7 +61,7 @@ def command(
         ledger = _ledger(store, stack, codes) if chosen else None
         for route in chosen:
             try:
-                for event in _events(settings, route, ledger):
+                for event in events(settings, route, ledger):
                     codes.append(_tell(event, json=json))
             except Problem as problem:
                 common.complain(f"seal {route.name}: {problem}")
@@ -69,7 +69,8 @@ def command(
     return worst(*codes)
 
 
-def _events(settings: Settings, route: Route, ledger: Ledger | None) -> Iterator[Event]:
+def events(settings: Settings, route: Route, ledger: Ledger | None) -> Iterator[Event]:
+    """Seal what waits in ``route`` as the settings say."""
     from bsmtp_batch.edge.signing import Signer
     from bsmtp_batch.seal import Caps, seal_route
 

@@ -36,7 +36,8 @@ _TRIES = 100
 
 
 class Store:
-    """The sink that keeps messages of ``inbox``'s origin for ``import``; ``node`` is who we are.
+    """The sink that keeps messages of ``inbox``'s origin for ``import``; ``node`` is who we are. ``open_ledger`` opens the
+    ledger, each time in the thread that answers.
 
     ``min_free`` octets stay free on the file system. ``tell`` gets a line for the operator when something goes wrong
     that the client is told in few words only.
@@ -46,7 +47,7 @@ class Store:
         self,
         inbox: Inbox,
         node: str,
-        ledger: Ledger,
+        open_ledger: Callable[[], Ledger],
         *,
         min_free: int = 16 << 20,
         tell: Callable[[str], None] = lambda _: None,
@@ -54,7 +55,7 @@ class Store:
     ) -> None:
         self._inbox = inbox
         self._node = node
-        self._ledger = ledger
+        self._open_ledger = open_ledger
         self._min_free = min_free
         self._tell = tell
         self._now = now
@@ -95,9 +96,10 @@ class Store:
         self._inbox.publish(manifest.name, manifest.to_bytes())
         m = manifest
         try:
-            self._ledger.note_batch(
-                "in", self._inbox.origin, m.name, m.sequence, m.sha256, 1, m.recipients, m.bytes, names.NEW
-            )
+            with self._open_ledger() as ledger:
+                ledger.note_batch(
+                    "in", self._inbox.origin, m.name, m.sequence, m.sha256, 1, m.recipients, m.bytes, names.NEW
+                )
         except Later as problem:  # it is in new/ for good: import notes it, too
             self._tell(f"{m.name} is stored, but not in the ledger: {problem.what}")
 

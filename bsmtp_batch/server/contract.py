@@ -21,19 +21,12 @@ class Client:
     certificate: Certificate | None = None
 
 
-class Doorkeeper(Protocol):
-    """Decides whether a proof is looked at. Methods may block for as long as hashing a password takes."""
+class Accounts(Verifier, Protocol):
+    """What is asked about accounts (:class:`bsmtp_batch.accounts.verify.StoredVerifier`)."""
 
-    verifier: Verifier
-
-    def admits(self, account: str, address: str) -> bool:
-        """Whether a proof that ``address`` is ``account`` may be looked at now."""
-
-    def failed(self, account: str, address: str) -> None:
-        """It was wrong."""
-
-    def succeeded(self, account: str, address: str) -> None:
-        """It was right."""
+    def offered(self, *, clear: bool, certificate: bool) -> tuple[bytes, ...]:
+        """The mechanisms of AUTH, best first; ``clear``: a password may be sent as it is, ``certificate``: the client
+        showed one."""
 
 
 class Turn(Protocol):
@@ -69,19 +62,17 @@ class Triggers(Protocol):
 class Hub:
     """What the sessions of one listener share.
 
-    ``name`` is what we call ourselves. ``mechanisms`` are those of AUTH in the order offered. ``starttls``: it can be
-    had. ``clear``: a password is taken without TLS, because the listener says so. ``sink`` gives the place for what an
+    ``name`` is what we call ourselves. ``starttls``: it can be had. ``clear``: a password is taken without TLS, because the listener says so. ``sink`` gives the place for what an
     account hands in, or None. ``nonce`` gives fresh random octets for each login. ``tell`` gets a line for the log.
     """
 
     name: str
-    doorkeeper: Doorkeeper
+    accounts: Accounts
     outbound: Outbound
     triggers: Triggers
     sink: Callable[[str], Sink | None]
     nonce: Callable[[], bytes]
     tell: Callable[[str], None]
-    mechanisms: tuple[bytes, ...]
     starttls: bool = False
     clear: bool = False
     etrn: bool = False

@@ -14,7 +14,7 @@ from bsmtp_batch.reception.session import Reception
 from bsmtp_batch.server.contract import Client, Hub, Turn
 from bsmtp_batch.wire.events import Atrn, Auth, AuthResponse, Etrn, Event, MailFrom, Noop, Quit, Reply, StartTls
 from bsmtp_batch.wire.sasl.server import ServerLogin
-from bsmtp_batch.wire.sasl.values import CLEAR, EXTERNAL, Accepted, Challenge, Claim, Refused, Step
+from bsmtp_batch.wire.sasl.values import Accepted, Challenge, Claim, Refused, Step
 from bsmtp_batch.wire.session import Session
 
 STAY = b"XSTAY"
@@ -30,6 +30,7 @@ class Next(Enum):
 
     READ = "read"
     TLS = "tls"
+    CLAIM = "claim"
     TURN = "turn"
     CLOSE = "close"
 
@@ -50,6 +51,8 @@ class HubSession:
         self.turn: Turn | None = None
         """What is to be sent when :attr:`next` is ``TURN``; the caller closes it."""
         self.next = Next.READ
+        self.claim: tuple[ServerLogin, Claim] | None = None
+        """A proof to be looked at when :attr:`next` is ``CLAIM``; the verdict goes to :meth:`settled`."""
         self.pause = 0.0
         """Seconds to wait before what :meth:`answer` returned is written: what a wrong guess costs."""
 
@@ -79,6 +82,11 @@ class HubSession:
         if self._reception.over:
             self.next = Next.CLOSE
         return out
+
+    def settled(self, verdict: Challenge | Accepted | Refused) -> bytes:
+        """The octets to write for the ``verdict`` on :attr:`claim`."""
+        self.claim, self.next = None, Next.READ
+        return self._stepped(verdict)
 
     def upgraded(self, client: Client) -> None:
         """TLS is up, and ``client`` is who came with it; what was said before is forgotten (RFC 3207 section 4.2)."""
@@ -113,11 +121,9 @@ class HubSession:
         return lines
 
     def _mechanisms(self) -> tuple[bytes, ...]:
-        """No password crosses the line in the clear, unless the listener says so; EXTERNAL needs a certificate."""
-        without = set() if self._session.secure or self._hub.clear else set(CLEAR)
-        if self._client.certificate is None:
-            without.add(EXTERNAL)
-        return tuple(name for name in self._hub.mechanisms if name not in without)
+        """No password crosses the line in the clear, unless the listener says so."""
+        clear = self._session.secure or self._hub.clear
+        return self._hub.accounts.offered(clear=clear, certificate=self._client.certificate is not None)
 
     # --- what is said -------------------------------------------------------------------------------------------
 
@@ -129,7 +135,7 @@ class HubSession:
 
     def _auth(self, auth: Auth) -> bytes:
         self._login = ServerLogin(
-            self._hub.doorkeeper.verifier,
+            self._hub.accounts,
             offered=self._mechanisms(),
             nonce=self._hub.nonce(),
             host=self._hub.name.encode(),
@@ -142,28 +148,17 @@ class HubSession:
         return self._stepped(self._login.go_on(response))
 
     def _stepped(self, step: Step) -> bytes:
-        assert self._login is not None
         if isinstance(step, Claim):
-            step = self._settled(step)
+            assert self._login is not None
+            self.claim, self.next = (self._login, step), Next.CLAIM
+            return b""
         if isinstance(step, Accepted):
             self._entered(step.account)
         elif isinstance(step, Refused):
             return self._refused(step)
-        assert isinstance(step, Accepted | Challenge)
         return self._session.send(step.reply)
 
-    def _settled(self, claim: Claim) -> Step:
-        assert self._login is not None
-        keeper, address = self._hub.doorkeeper, self._client.address
-        if not keeper.admits(claim.account, address):
-            return self._login.too_soon()
-        step = claim.settle()
-        if isinstance(step, Refused) and step.guess:
-            keeper.failed(claim.account, address)
-        return step
-
     def _entered(self, account: str) -> None:
-        self._hub.doorkeeper.succeeded(account, self._client.address)
         self.account = account
         self._reception = self._receiving(account)
         self._hub.tell(f"odmr {account}: logged in from {self._client.address}")
@@ -171,7 +166,7 @@ class HubSession:
     def _refused(self, refused: Refused) -> bytes:
         self._hub.tell(f"odmr: login from {self._client.address} refused: {refused.reason}")
         self._wrong += refused.guess
-        self.pause = PAUSE if refused.guess else 0.0
+        self.pause = PAUSE if refused.guess else self.pause
         out = self._session.send(refused.reply)
         if self._wrong >= TRIES:
             out += self.goodbye(b"too many failed logins")

@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from bsmtp_batch.accounts.gate import Gate
 from bsmtp_batch.edge.serving import Bridge, Line
 from bsmtp_batch.server.contract import Client, Hub
 from bsmtp_batch.server.hub import HubSession, Next
@@ -27,9 +28,11 @@ FAREWELL = 5.0
 
 @dataclass(frozen=True)
 class Listener:
-    """What the connections of one port have in common. ``tls`` is there from the start where ``implicit``."""
+    """What the connections of one port have in common. ``gate`` decides when a proof is looked at; ``tls`` is there
+    from the start where ``implicit``."""
 
     hub: Hub
+    gate: Gate
     tls: ssl.SSLContext | None
     implicit: bool = False
     patience: float = 1.0
@@ -80,9 +83,12 @@ class Driver:
         except TimeoutError:
             await self._write(hub.goodbye(b"it took too long"), session)
             return
-        out, pause = await self._run(self._workers, lambda: _answers(session, hub, data))
-        if pause:
-            await asyncio.sleep(pause)
+        out = await self._run(self._workers, lambda: _answers(session, hub, data))
+        if hub.claim is not None:
+            out += hub.settled(await self._listener.gate.settle(*hub.claim, self._line.peer()))
+            out += await self._run(self._workers, lambda: _answers(session, hub, None))
+        if hub.pause:
+            await asyncio.sleep(hub.pause)
         if out:
             await self._write(out, session)
         if hub.next is Next.TLS:
@@ -123,13 +129,11 @@ class Driver:
         return Client(self._line.peer(), Certificate(hashlib.sha256(der).hexdigest(), hosts))
 
 
-def _answers(session: Session, hub: HubSession, data: bytes) -> tuple[bytes, float]:
-    """The octets to write for ``data``, and the seconds to wait before that."""
-    out, pause = b"", 0.0
-    events = session.receive(data)
+def _answers(session: Session, hub: HubSession, data: bytes | None) -> bytes:
+    """The octets to write for ``data``; None: for what has been received before."""
+    out = b""
+    events = session.resume() if data is None else session.receive(data)
     while events:
-        for event in events:
-            out += hub.answer(event)
-            pause = max(pause, hub.pause)
+        out += b"".join(map(hub.answer, events))
         events = session.resume() if hub.next is Next.READ else []
-    return out, pause
+    return out

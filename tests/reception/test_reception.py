@@ -35,8 +35,9 @@ class Site:
         self.inbox = Inbox(str(directory), "hub.example")
         self.told = []
         Path(directory).mkdir(exist_ok=True)
-        self.ledger = Ledger(f"{directory}/ledger.db")
-        store = Store(self.inbox, "site.example", self.ledger, tell=self.told.append, **more)
+        store = Store(
+            self.inbox, "site.example", lambda: Ledger(f"{directory}/ledger.db"), tell=self.told.append, **more
+        )
         self.session = Session(Role.SERVER)
         self.reception = Reception(
             self.session, name="site.example", sink=store, limits=limits, policy=policy, extra=lambda: [b"XSTAY"]
@@ -69,9 +70,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path):
-    made = Site(tmp_path / "spool")
-    yield made
-    made.ledger.close()
+    return Site(tmp_path / "spool")
 
 
 def codes(out):
@@ -127,7 +126,6 @@ def test_whatever_the_octets_the_stored_message_is_their_canonical_form(content,
         site = Site(directory)
         site.say(HELLO, ENVELOPE)
         out = site.say(*(data[i : i + step] for i in range(0, len(data), step)))
-        site.ledger.close()
         assert codes(out) == [250]
         ((_, _, stored),) = site.stored()
     assert stored in (expected, expected + b"\r\n")
@@ -150,13 +148,11 @@ def test_a_message_larger_than_told_is_read_past_and_refused(tmp_path):
 
     assert codes(out) == [250, 552, 250, 250, 354, 552, 250]
     assert (site.stored(), site.left()) == ([], [])
-    site.ledger.close()
 
 
 def test_a_full_disk_is_said_before_the_content_and_after_it(tmp_path, monkeypatch):
     site = Site(tmp_path / "s", min_free=1 << 60)
     assert codes(site.say(HELLO + ENVELOPE))[-1] == 452
-    site.ledger.close()
 
     other = Site(tmp_path / "t")
     other.say(HELLO + ENVELOPE)
@@ -170,7 +166,6 @@ def test_a_full_disk_is_said_before_the_content_and_after_it(tmp_path, monkeypat
     assert (other.stored(), other.left()) == ([], [])
     assert "No space" in other.told[0]
     assert codes(other.say(ENVELOPE + b"text\r\n.\r\n")) == [250, 250, 354, 250]
-    other.ledger.close()
 
 
 def test_a_ledger_that_cannot_be_written_costs_no_mail(site, monkeypatch):
@@ -179,7 +174,7 @@ def test_a_ledger_that_cannot_be_written_costs_no_mail(site, monkeypatch):
     def locked(*args):
         raise Later("the ledger is locked", safe="x", next="x")
 
-    monkeypatch.setattr(site.ledger, "note_batch", locked)
+    monkeypatch.setattr(Ledger, "note_batch", locked)
 
     assert codes(site.say(HELLO + ENVELOPE + b"x\r\n.\r\n"))[-1] == 250
     assert len(site.stored()) == 1
@@ -194,7 +189,6 @@ def test_a_refused_recipient_is_not_in_the_stored_envelope(tmp_path):
 
     ((_, rcpts, _),) = site.stored()
     assert [r.path for r in rcpts] == [b"b@y.org"]
-    site.ledger.close()
 
 
 def test_more_recipients_than_one_message_may_have_wait_for_the_next(tmp_path):
@@ -203,7 +197,6 @@ def test_more_recipients_than_one_message_may_have_wait_for_the_next(tmp_path):
     out = site.say(HELLO, b"MAIL FROM:<a@x.org>\r\n", *[b"RCPT TO:<b@y.org>\r\n"] * 3)
 
     assert codes(out) == [250, 250, 250, 250, 452]
-    site.ledger.close()
 
 
 def test_a_client_that_only_makes_faults_or_only_talks_is_sent_away(tmp_path):
@@ -212,7 +205,6 @@ def test_a_client_that_only_makes_faults_or_only_talks_is_sent_away(tmp_path):
         out = site.say(HELLO, *[lines] * 10)
         assert codes(out)[-1] == last
         assert site.reception.over
-        site.ledger.close()
 
 
 def test_what_is_not_for_a_reception_is_refused_and_goes_on(site):
@@ -271,7 +263,6 @@ def test_a_conversation_ends_with_the_clients_quit(tmp_path):
 
     assert codes(line.sent) == [220, 250, 250, 250, 354, 250, 221]
     assert len(site.stored()) == 1
-    site.ledger.close()
 
 
 @pytest.mark.parametrize("end", [b"", TimeoutError(), ConnectionResetError(104, "reset")])
@@ -286,4 +277,3 @@ def test_a_line_that_dies_is_told_and_what_was_answered_stays(tmp_path, end):
     assert site.left() == []
     if isinstance(end, TimeoutError):
         assert codes(line.sent)[-1] == 421
-    site.ledger.close()

@@ -1,0 +1,72 @@
+"""``bsmtp-batch serve``: the daemon of a hub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from bsmtp_batch.cli import common
+
+if TYPE_CHECKING:
+    from bsmtp_batch.config import Settings
+
+CODES = {
+    0: "it was told to end (SIGTERM, SIGINT)",
+    75: "a port cannot be had just now",
+    78: "the configuration cannot be used: nothing to listen on, a certificate that cannot be read",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command(
+        "serve",
+        help="Answer on the ports of [serve]: customers log in, hand their mail in and have the line turned round for"
+        " what waits for them (ODMR), or ask for a push (ETRN).",
+        epilog=common.epilog("bsmtp-batch serve", CODES),
+    )(command)
+
+
+def command(*, dry_run: common.DryRun = False, config: common.Config = None, spool: common.Spool = None) -> int:
+    """Serve until told to end."""
+    from bsmtp_batch.errors import Setting
+
+    settings = common.settings(config, spool)
+    if not settings.serve.odmr and not settings.serve.odmr_tls:
+        raise Setting(
+            "[serve] names nothing to listen on",
+            safe="Nothing was started",
+            next='set odmr = ["*:366"], or odmr_tls, in [serve]',
+        )
+    if dry_run:
+        for where in (*settings.serve.odmr, *(f"{one}, TLS from the start" for one in settings.serve.odmr_tls)):
+            typer.echo(f"would listen on {where}")
+        return 0
+    return _run(settings)
+
+
+def _run(settings: Settings) -> int:
+    import asyncio
+    import signal
+    from concurrent.futures import ThreadPoolExecutor
+
+    from bsmtp_batch.cli.serving import Serving
+    from bsmtp_batch.server.daemon import SESSIONS, Daemon
+
+    with ThreadPoolExecutor(16, "answer") as workers, ThreadPoolExecutor(SESSIONS, "send") as movers:
+        # Ports below 1024 and keys that only root reads are taken before root is given up.
+        serving = Serving(settings, movers)
+        common.become_owner(settings.node.spool)
+
+        async def serve() -> None:
+            stop = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop.set)
+            daemon = Daemon(serving.ports(), workers=workers, movers=movers, tell=serving.tell)
+            await daemon.run(stop, ready=lambda: serving.tell(f"serve: listening on {serving.where}"))
+            serving.end()
+
+        asyncio.run(serve())
+    return 0

@@ -1,0 +1,223 @@
+"""What waits for an account, over the line that it turned round (RFC 2645 section 5.3): once, or while it stays."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bsmtp_batch.dispatch import OpenLine, Terms, Watcher, dispatch_route
+from bsmtp_batch.edge.sockets import Channel
+from bsmtp_batch.errors import Problem
+from bsmtp_batch.ledger import Ledger
+from bsmtp_batch.replay.contract import Job, Result, Unreachable
+from bsmtp_batch.replay.smtp import SmtpConnection
+from bsmtp_batch.spool import listing, names
+from bsmtp_batch.spool.locks import Busy
+from bsmtp_batch.spool.store import Route
+from bsmtp_batch.wire.events import Reply
+from bsmtp_batch.wire.session import Protocol, Session
+
+LOOK = 0.2
+"""Seconds between two looks for new mail while a line stays open."""
+ALIVE = 60.0
+"""Seconds without mail after which the other side is asked whether it is there."""
+RETRY = 300.0
+"""Seconds after which what was put off on such a line is tried again."""
+YIELD = 10.0
+"""Seconds in which a line that only waits has to make way for a new one of its account."""
+
+FOREIGN = Reply(450, b"4.7.1", b"not every domain named is yours")
+BUSY = Reply(451, b"4.3.2", b"another session of yours is at work")
+FAULT = Reply(451, b"4.3.0", b"your mail cannot be looked at now")
+NOTHING = Reply(453, b"4.0.0", b"you have no mail")
+
+
+@dataclass(frozen=True)
+class Means:
+    """What it takes to send: ``rights`` gives for each account its routes and the domains of each, ``seal`` seals what
+    waits in a route (raises ``Problem``), ``terms`` and ``watcher`` are for dispatch, ``open_ledger`` opens the ledger
+    for the thread that calls it. ``now`` is a clock that only goes forward."""
+
+    node: str
+    rights: Callable[[str], Mapping[str, frozenset[str]]]
+    route: Callable[[str], Route]
+    seal: Callable[[Route], None]
+    terms: Terms
+    watcher: Watcher
+    open_ledger: Callable[[], Ledger]
+    tell: Callable[[str], None]
+    now: Callable[[], float] = time.monotonic
+    wait: Callable[[float], None] = time.sleep
+
+
+class Waiting:
+    """The way to what waits for each account; one session of an account at a time. Used by several threads."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._lock = threading.Lock()
+        self._active: dict[str, Held] = {}
+
+    def hold(self, account: str, domains: tuple[bytes, ...], *, stay: bool) -> Held | Reply:
+        """See :class:`~bsmtp_batch.server.contract.Outbound`."""
+        rights = self._means.rights(account)
+        wanted = {domain.decode("ascii").lower() for domain in domains}
+        if not rights or not wanted <= frozenset().union(*rights.values()):
+            return FOREIGN
+        chosen = [name for name, theirs in rights.items() if not wanted or wanted & theirs]
+        held = Held(self, account, [self._means.route(name) for name in chosen], self._means, stay=stay)
+        if not self._enter(held):
+            return BUSY
+        try:
+            found: Held | Reply = held if held.any() or stay else NOTHING
+        except Busy:
+            found = BUSY
+        except (Problem, OSError) as error:
+            self._means.tell(f"odmr {account}: {error}")
+            found = FAULT
+        if found is not held:
+            held.close()
+        return found
+
+    def _enter(self, held: Held) -> bool:
+        """Be the one session of the account; an older one that only waits for mail has to go."""
+        with self._lock:
+            older = self._active.get(held.account)
+        if older is not None and not (older.idle and older.make_way()):
+            return False
+        with self._lock:
+            return self._active.setdefault(held.account, held) is held
+
+    def leave(self, held: Held) -> None:
+        """The session of ``held`` is over."""
+        with self._lock:
+            if self._active.get(held.account) is held:
+                del self._active[held.account]
+
+
+class Held:
+    """See :class:`~bsmtp_batch.server.contract.Turn`."""
+
+    def __init__(self, waiting: Waiting, account: str, routes: Sequence[Route], means: Means, *, stay: bool) -> None:
+        self.account = account
+        self.idle = False
+        """Whether nothing is being sent: the line is only kept open."""
+        self._waiting = waiting
+        self._routes = routes
+        self._means = means
+        self._stay = stay
+        self._channel: Channel | None = None
+        self._gone = threading.Event()
+
+    def any(self) -> bool:
+        """Seal what waits; whether there is anything to send. Raises ``Problem``, ``OSError``."""
+        found = False
+        for route in self._routes:
+            with route.contact():
+                pass  # raises Busy where another contact has this mail in hand
+            self._seal(route)
+            found = bool(route.sealed()) or found
+        return found
+
+    def send(self, channel: Channel, session: Session) -> None:
+        """See :class:`~bsmtp_batch.server.contract.Turn`."""
+        self._channel = channel
+        connection = SmtpConnection(channel, Protocol.SMTP, session=session)
+        started, before = time.time(), self._means.now()
+        result, sent = "ok", (0, 0)
+        try:
+            with self._means.open_ledger() as ledger:
+                try:
+                    connection.greet(self._means.node)
+                    lent = _Lent(connection)
+                    sent, result = self._all(lent, ledger)
+                    if self._stay and not lent.lost:
+                        self._keep(lent, ledger)
+                except Unreachable as unreachable:
+                    result = str(unreachable)
+                finally:
+                    ledger.record_contact(f"odmr:{self.account}", "push", started, time.time(), *sent, result)
+        except Problem as problem:
+            result = str(problem)
+        finally:
+            connection.close()
+            spent = self._means.now() - before
+            self._means.tell(f"odmr {self.account}: {sent[0]} batches, {sent[1]} octets in {spent:.0f} s: {result}")
+
+    def make_way(self) -> bool:
+        """End the line, on which nothing goes on; whether it has ended."""
+        if self._channel is not None:
+            self._channel.close()
+        return self._gone.wait(YIELD)
+
+    def close(self) -> None:
+        """See :class:`~bsmtp_batch.server.contract.Turn`."""
+        self._waiting.leave(self)
+        self._gone.set()
+
+    def _all(self, lent: _Lent, ledger: Ledger) -> tuple[tuple[int, int], str]:
+        """Send what is sealed; batches, octets and what was in the way."""
+        batches = octets = 0
+        result = "ok"
+        for route in self._routes:
+            if lent.lost:
+                break
+            target = OpenLine(lent, f"odmr:{self.account}")
+            means = self._means
+            found = dispatch_route(route, target, ledger=ledger, terms=means.terms, watcher=means.watcher)
+            batches, octets = batches + found.batches, octets + found.octets
+            result = found.result if result == "ok" else result
+        return (batches, octets), lent.lost or result
+
+    def _keep(self, lent: _Lent, ledger: Ledger) -> None:
+        """Send what comes, as soon as it is there, until the line ends."""
+        heard = tried = self._means.now()
+        while not lent.lost:
+            self.idle = True
+            if self._new() or self._means.now() - tried >= RETRY:
+                self.idle = False
+                for route in self._routes:
+                    self._seal(route)
+                self._all(lent, ledger)
+                heard = tried = self._means.now()
+            elif self._means.now() - heard >= ALIVE:
+                if not lent.still_there():
+                    return
+                heard = self._means.now()
+            else:
+                self._means.wait(LOOK)
+
+    def _new(self) -> bool:
+        """Whether mail has come in."""
+        return any(next(listing.entries(route.at(names.NEW), lenient=True), None) is not None for route in self._routes)
+
+    def _seal(self, route: Route) -> None:
+        try:
+            self._means.seal(route)
+        except Busy:
+            pass  # whoever is at it seals the same mail
+
+
+class _Lent:
+    """A connection that is used again after whoever used it has closed it; ``lost`` says why it is of no more use."""
+
+    def __init__(self, connection: SmtpConnection) -> None:
+        self._connection = connection
+        self.lost = ""
+
+    def carry(self, job: Job, before_dot: Callable[[], None]) -> Result:
+        """See :class:`~bsmtp_batch.replay.contract.Connection`."""
+        result = self._connection.carry(job, before_dot)
+        self.lost = self.lost or result.ended
+        return result
+
+    def still_there(self) -> bool:
+        """See :class:`~bsmtp_batch.replay.smtp.SmtpConnection`."""
+        if not self._connection.still_there():
+            self.lost = self.lost or "it does not answer any more"
+        return not self.lost
+
+    def close(self) -> None:
+        """Not yet."""

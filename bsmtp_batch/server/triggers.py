@@ -1,0 +1,107 @@
+"""Starting a push from outside: ETRN (RFC 1985), and a client that connects, moves no mail and says QUIT.
+
+Neither ever sends anything to whoever asked: mail goes to the server that the settings name for its route. Who asks
+learns nothing about domains that are not his.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from bsmtp_batch.server.contract import Client
+from bsmtp_batch.wire.events import Reply
+
+PAUSE = 10.0
+"""Seconds between two pushes to one peer that somebody outside started."""
+
+STARTED = Reply(250, b"2.0.0", b"ok, your mail is on its way")
+NOT_YOURS = Reply(459, b"4.7.1", b"that is not for you to ask")
+NO_SERVER = Reply(458, b"4.3.0", b"it cannot be sent from here just now")
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+
+@dataclass(frozen=True)
+class Pushes:
+    """What may be started.
+
+    ``domains`` of each route; ``peers``: for each route the name of the peer with a server of its own, where it has
+    one. ``rights`` gives the routes of an account. ``networks`` may ask for any route, ``knocks`` gives the peer whose
+    mail a connection from an address starts. ``run`` pushes to a peer, given routes; it blocks, and never raises.
+    """
+
+    domains: Mapping[str, frozenset[str]]
+    peers: Mapping[str, str]
+    rights: Callable[[str], Iterable[str]]
+    networks: Networks
+    knocks: Mapping[str, str]
+    run: Callable[[str, tuple[str, ...]], None]
+
+
+class PushTriggers:
+    """See :class:`~bsmtp_batch.server.contract.Triggers`. ``executor`` runs the pushes."""
+
+    def __init__(self, pushes: Pushes, executor: Executor, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._pushes = pushes
+        self._executor = executor
+        self._now = now
+        self._lock = threading.Lock()
+        self._last: dict[str, float] = {}
+        self._running: set[str] = set()
+
+    def etrn(self, node: bytes, option: bytes, client: Client, account: str | None) -> Reply:
+        """See ``Triggers``. ``@`` means the domain and those below it, ``#`` the name of a route."""
+        if account is not None:
+            allowed = set(self._pushes.rights(account))
+        elif any(ip_address(client.address) in network for network in self._pushes.networks):
+            allowed = set(self._pushes.domains)
+        else:
+            return NOT_YOURS
+        chosen = [route for route in self._named(node.decode("ascii", "replace").lower(), option) if route in allowed]
+        if not chosen:
+            return NOT_YOURS
+        reachable = [route for route in chosen if route in self._pushes.peers]
+        if not reachable:
+            return NO_SERVER
+        for peer in dict.fromkeys(self._pushes.peers[route] for route in reachable):
+            self._start(peer, tuple(route for route in reachable if self._pushes.peers[route] == peer))
+        return STARTED
+
+    def connected(self, client: Client) -> None:
+        """See ``Triggers``."""
+        peer = self._pushes.knocks.get(client.address)
+        if peer is not None:
+            self._start(peer, tuple(route for route, name in self._pushes.peers.items() if name == peer))
+
+    def _named(self, name: str, option: bytes) -> list[str]:
+        if option == b"#":
+            return [name] if name in self._pushes.domains else []
+        below = f".{name}" if option == b"@" else None
+        return [
+            route
+            for route, domains in self._pushes.domains.items()
+            if name in domains or (below and any(domain.endswith(below) for domain in domains))
+        ]
+
+    def _start(self, peer: str, routes: tuple[str, ...]) -> None:
+        """Have ``peer`` pushed to, unless that goes on or was done a moment ago: anybody may knock as often as he
+        likes."""
+        with self._lock:
+            if peer in self._running or self._now() - self._last.get(peer, float("-inf")) < PAUSE:
+                return
+            self._running.add(peer)
+            self._last[peer] = self._now()
+        self._executor.submit(self._run, peer, routes)
+
+    def _run(self, peer: str, routes: tuple[str, ...]) -> None:
+        try:
+            self._pushes.run(peer, routes)
+        finally:
+            with self._lock:
+                self._running.discard(peer)
+                self._last[peer] = self._now()
