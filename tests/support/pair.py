@@ -103,9 +103,10 @@ class Pair:
 
     def run(self, verb: str, *more: str, code: int | None = 0, **options: Any) -> subprocess.CompletedProcess[str]:
         """A contact from the site, to its end; ``code`` is the exit code it must have (None: any)."""
+        seconds = options.pop("seconds", 50)
         process = self.start(verb, *more, **options)
         try:
-            out, err = process.communicate(timeout=50)
+            out, err = process.communicate(timeout=seconds)
         except BaseException:
             process.kill()
             process.communicate()
