@@ -28,8 +28,8 @@ from bsmtp_batch.spool.inbox import digest_of
 from bsmtp_batch.spool.medium import write_part
 from bsmtp_batch.spool.store import road_copy
 
-MOST = 100_000
-"""Batches a far side may have for us in one contact."""
+MOST, MOST_OCTETS = 10_000, 16 << 20
+"""Batches that a far side may offer in one contact, and octets of their papers: twice what ours tells of at a time."""
 GROWTH = 65_536
 """Octets by which a compressed batch may be larger than the plain one, beside 1/64 of it."""
 _LOOK, _QUESTION, _BEAT = 0.5, 2.0, 10.0
@@ -111,8 +111,10 @@ class OverSsh(Courier):
     def offers(self, routes: list[str] | None) -> Iterator[Parcel | Refusal]:
         self._far.say(Line("list"))
         found: list[Parcel | Refusal] = []
+        octets = 0
         for name, manifest, signature in self._far.listed():
-            if len(found) == MOST:
+            octets += len(manifest) + len(signature)
+            if len(found) == MOST or octets > MOST_OCTETS:
                 raise _too_many(self.peer)
             try:
                 one = parcel(name, manifest, signature)
@@ -333,7 +335,7 @@ def short(parcel: Parcel, there: int, size: int) -> Later:
 
 def _too_many(peer: str) -> Cut:
     return Cut(
-        f"{peer} offers more than {MOST} batches",
+        f"{peer} offers more than {MOST} batches, or longer manifests than they can have",
         safe="None of them was taken",
-        next="ask whoever runs it to have fewer and larger ones sealed",
+        next="ask whoever runs it what answers there: `bsmtp-batch receive` offers fewer at a time",
     )
