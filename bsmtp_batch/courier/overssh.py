@@ -35,6 +35,8 @@ GROWTH = 65_536
 _LOOK, _QUESTION, _BEAT = 0.5, 2.0, 10.0
 """Seconds between two looks at how far a program is here, two questions how far it is there, two signs of life."""
 _END = 60.0
+_DISK = ("No space left on device", "Disk quota exceeded", "Read-only file system", "Input/output error")
+"""What the C library says of a disk that does not take more, in the locale of our children."""
 STALL = 120.0
 """Seconds without an octet after which ``scp``, which has no such limit itself, is ended. A far end that still answers
 here and is silent there would otherwise hold the contact for ever."""
@@ -201,10 +203,17 @@ class OverSsh(Courier):
             raise grown(parcel)
         self._far_size(parcel)  # raises Cut when it was the line
         raise Later(
-            f"{argv[0]} did not move {parcel.name}: it ended with {status}" + (f" ({said[-1]})" if said else ""),
+            f"{argv[0]} did not move {parcel.name}: it ended with {status}{telling(said)}",
             safe="Nothing was acknowledged, so the batch stays where it is",
             next="run the command again; if it stays so, read what the far side has logged",
         )
+
+
+def telling(said: list[str]) -> str:
+    """The line of what a program said that tells most, in parentheses: rsync ends with lines about its own end."""
+    disk = [line for line in said if any(words in line for words in _DISK)]
+    found = (disk or said[-1:])[:1]
+    return f" ({found[0]})" if found else ""
 
 
 class Progress:
