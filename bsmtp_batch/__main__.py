@@ -1,6 +1,7 @@
 """``python -m bsmtp_batch`` and the command ``bsmtp-batch``: one entry for every subcommand.
 
-``deliver`` is answered before the command line library is imported: an MTA waits for it, once per message.
+``deliver`` is answered before the command line library is imported: an MTA waits for it, once per message. So is what
+``receive`` is asked for beside its conversation: a contact waits for it, once per batch.
 """
 
 from __future__ import annotations
@@ -17,9 +18,23 @@ def main() -> None:
     """Run the command line and exit with its code."""
     if sys.argv[1:2] == ["deliver"] and sys.argv[2:] != ["--help"]:
         _deliver()
+    if sys.argv[1:2] == ["receive"] and os.environ.get("SSH_ORIGINAL_COMMAND", "") not in ("", "receive"):
+        code = _side_door(os.environ["SSH_ORIGINAL_COMMAND"])
+        if code is not None:
+            sys.exit(code)
     from bsmtp_batch.cli.app import run
 
     sys.exit(run())
+
+
+def _side_door(command: str) -> int | None:
+    """See :mod:`bsmtp_batch.receive.quick`; None where the command line library has to see to it."""
+    from bsmtp_batch.receive.quick import main as quick
+
+    try:
+        return quick(sys.argv[2:], command)
+    except Exception:  # noqa: BLE001 - the ordinary way meets it again and can say what it is
+        return None
 
 
 def _deliver() -> NoReturn:

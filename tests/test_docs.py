@@ -131,7 +131,7 @@ def part_of(text, how):
     if not how:
         return text
     if how == "without comments":
-        return "".join(line for line in text.splitlines(keepends=True) if line.strip() and line[0] != "#")
+        return "".join(line for line in text.splitlines(keepends=True) if line.strip() and line.strip()[0] != "#")
     prefix = how.removeprefix("lines with ")
     return "".join(re.findall(rf"^{prefix} *(.*\n)", text, re.MULTILINE))
 

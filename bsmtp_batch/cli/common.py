@@ -7,11 +7,13 @@ A command is one function in one file of this package. It takes its options thro
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from bsmtp_batch.edge.log import printable as printable  # noqa: PLC0414 - commands find it here
+from bsmtp_batch.edge.user import become_owner as become_owner  # noqa: PLC0414 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,24 +80,6 @@ def need_spool(directory: str) -> None:
         )
 
 
-def become_owner(directory: str) -> None:
-    """Run on as the owner of the spool when started by root.
-
-    The MTA hands mail in as that user, and one user id has to write the whole spool: a directory or a batch that
-    root made could be neither read nor cleared by ``deliver``.
-    """
-    if os.geteuid() != 0:
-        return
-    try:
-        found = os.stat(directory)
-    except FileNotFoundError:
-        return
-    if found.st_uid != 0:
-        os.setgroups([])
-        os.setgid(found.st_gid)
-        os.setuid(found.st_uid)
-
-
 def print_json(rows: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object per line to standard output, in order, each as soon as it is known.
 
@@ -108,12 +92,6 @@ def print_json(rows: Iterable[dict[str, Any]]) -> None:
             line = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
-
-
-def printable(text: bytes | str) -> str:
-    """``text`` with everything a terminal might act on written as an escape; bytes that are no UTF-8 as ``\\xNN``."""
-    decoded = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)
 
 
 def complain(line: str) -> None:

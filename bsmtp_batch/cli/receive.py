@@ -45,6 +45,7 @@ def command(
 ) -> int:
     """Serve one contact. It may have the batches of the route ORIGIN and of the routes of ``[peer.ORIGIN]``."""
     from bsmtp_batch.receive.door import CONVERSATION
+    from bsmtp_batch.receive.quick import pass_through
     from bsmtp_batch.spool.inbox import Inbox
     from bsmtp_batch.spool.routes import make_spool, proper_name
     from bsmtp_batch.spool.store import Spool
@@ -62,13 +63,14 @@ def command(
         return 0
     asked = os.environ.get("SSH_ORIGINAL_COMMAND", "")
     if asked not in CONVERSATION:
-        return _side_door(asked, inbox, routes, store.ledger)
+        return pass_through(asked, store.path, proper)
     make_spool(store.path)
     return _converse(settings, inbox, routes, store.ledger)
 
 
 def _converse(settings: Settings, inbox: Inbox, routes: list[Route], path: str) -> int:
     from bsmtp_batch.cli.trust import trust_of
+    from bsmtp_batch.edge.log import tell
     from bsmtp_batch.edge.process import Timed
     from bsmtp_batch.ledger import Ledger
     from bsmtp_batch.receive.session import Receiver
@@ -81,46 +83,7 @@ def _converse(settings: Settings, inbox: Inbox, routes: list[Route], path: str) 
             ledger,
             reading=cast("BinaryIO", reading),
             writing=sys.stdout.buffer,
-            tell=_tell,
+            tell=tell,
             trust=trust_of(settings, settings.peer(inbox.origin)),
         )
         return receiver.serve().code
-
-
-def _side_door(asked: str, inbox: Inbox, routes: list[Route], path: str) -> int:
-    """Become the program that moves one file, or refuse. What was refused is in the ledger and in the system's log:
-    the words on standard error go to whoever asked."""
-    import time
-
-    from bsmtp_batch.edge.process import become
-    from bsmtp_batch.errors import Later, Problem
-    from bsmtp_batch.ledger import Ledger
-    from bsmtp_batch.receive.door import admit, errand
-
-    try:
-        argv, limit = admit(errand(asked), inbox, routes)
-        try:
-            become(argv, file_limit=limit)
-        except FileNotFoundError as error:
-            raise Later(
-                f"there is no {argv[0]} on this machine",
-                safe="Nothing was moved",
-                next="install it here, or use another scheme",
-            ) from error
-    except (Problem, OSError) as error:
-        sentence = str(error) if isinstance(error, Problem) else f"{error.filename or 'the spool'}: {error.strerror}"
-        _tell(f"receive {inbox.origin}: refused: {sentence}")
-        with Ledger(path) as ledger:
-            ledger.record_contact(inbox.origin, "receive", time.time(), time.time(), 0, 0, f"refused: {sentence}")
-        return error.code if isinstance(error, Problem) else 75
-
-
-def _tell(line: str) -> None:
-    """A line for whoever is at the other end, and, where this runs under sshd, for the mail log of this machine."""
-    text = common.printable(line)
-    common.complain(text)
-    if "SSH_CONNECTION" in os.environ:
-        import syslog
-
-        syslog.openlog("bsmtp-batch", syslog.LOG_PID, syslog.LOG_MAIL)
-        syslog.syslog(text)

@@ -48,7 +48,7 @@ def register(route: typer.Typer) -> None:
         "key",
         help="Print the authorized_keys line that lets the owner of a key push and pull as ORIGIN, and do nothing"
         " else. It changes nothing.",
-        epilog=common.epilog("bsmtp-batch route key site.example site.pub >> ~mail/.ssh/authorized_keys", CODES),
+        epilog=common.epilog("bsmtp-batch route key site.example site.pub >> /etc/ssh/bsmtp-batch.keys", CODES),
     )(key)
 
 
@@ -190,8 +190,8 @@ def _where_to(settings: Settings) -> str:
         user = ""
     whose = f"the user {user}, who owns the spool" if user else "the user who owns the spool"
     return (
-        f"bsmtp-batch: put this line into ~/.ssh/authorized_keys of {whose}; only that user may write to the file"
-        " (chmod 600)"
+        f"bsmtp-batch: put this line into the AuthorizedKeysFile that sshd has for {whose}: best a file of root's, such as"
+        " /etc/ssh/bsmtp-batch.keys (contrib/ssh/sshd_config), so that nobody who gets in can add to it"
     )
 
 

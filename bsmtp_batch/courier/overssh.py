@@ -28,13 +28,15 @@ from bsmtp_batch.spool.inbox import digest_of
 from bsmtp_batch.spool.medium import write_part
 from bsmtp_batch.spool.store import road_copy
 
-MOST = 100_000
-"""Batches a far side may have for us in one contact."""
+MOST, MOST_OCTETS = 10_000, 16 << 20
+"""Batches that a far side may offer in one contact, and octets of their papers: twice what ours tells of at a time."""
 GROWTH = 65_536
 """Octets by which a compressed batch may be larger than the plain one, beside 1/64 of it."""
 _LOOK, _QUESTION, _BEAT = 0.5, 2.0, 10.0
 """Seconds between two looks at how far a program is here, two questions how far it is there, two signs of life."""
 _END = 60.0
+_DISK = ("No space left on device", "Disk quota exceeded", "Read-only file system", "Input/output error")
+"""What the C library says of a disk that does not take more, in the locale of our children."""
 STALL = 120.0
 """Seconds without an octet after which ``scp``, which has no such limit itself, is ended. A far end that still answers
 here and is silent there would otherwise hold the contact for ever."""
@@ -111,8 +113,10 @@ class OverSsh(Courier):
     def offers(self, routes: list[str] | None) -> Iterator[Parcel | Refusal]:
         self._far.say(Line("list"))
         found: list[Parcel | Refusal] = []
+        octets = 0
         for name, manifest, signature in self._far.listed():
-            if len(found) == MOST:
+            octets += len(manifest) + len(signature)
+            if len(found) == MOST or octets > MOST_OCTETS:
                 raise _too_many(self.peer)
             try:
                 one = parcel(name, manifest, signature)
@@ -199,10 +203,17 @@ class OverSsh(Courier):
             raise grown(parcel)
         self._far_size(parcel)  # raises Cut when it was the line
         raise Later(
-            f"{argv[0]} did not move {parcel.name}: it ended with {status}" + (f" ({said[-1]})" if said else ""),
+            f"{argv[0]} did not move {parcel.name}: it ended with {status}{telling(said)}",
             safe="Nothing was acknowledged, so the batch stays where it is",
             next="run the command again; if it stays so, read what the far side has logged",
         )
+
+
+def telling(said: list[str]) -> str:
+    """The line of what a program said that tells most, in parentheses: rsync ends with lines about its own end."""
+    disk = [line for line in said if any(words in line for words in _DISK)]
+    found = (disk or said[-1:])[:1]
+    return f" ({found[0]})" if found else ""
 
 
 class Progress:
@@ -333,7 +344,7 @@ def short(parcel: Parcel, there: int, size: int) -> Later:
 
 def _too_many(peer: str) -> Cut:
     return Cut(
-        f"{peer} offers more than {MOST} batches",
+        f"{peer} offers more than {MOST} batches, or longer manifests than they can have",
         safe="None of them was taken",
-        next="ask whoever runs it to have fewer and larger ones sealed",
+        next="ask whoever runs it what answers there: `bsmtp-batch receive` offers fewer at a time",
     )

@@ -7,9 +7,11 @@ they do by hand, and what we say first cannot be changed by them.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from typing import Self
 
 from bsmtp_batch.courier.address import Address
@@ -17,6 +19,7 @@ from bsmtp_batch.courier.options import Options
 from bsmtp_batch.errors import Usage
 
 _PLAIN_PATH = re.compile(r"/[^\x00-\x1f\x7f\"\\$%~]*")
+_PREFIX = "bsmtp-batch-"
 _FIXED = """\
 BatchMode yes
 StrictHostKeyChecking yes
@@ -98,4 +101,17 @@ def _private_directory() -> str:
     """A new directory with a name that is short enough for a socket in it and that nobody has to quote."""
     usual = tempfile.gettempdir()
     plain = re.fullmatch(r"/[A-Za-z0-9_./-]{1,40}", usual) is not None
-    return tempfile.mkdtemp(prefix="bsmtp-", dir=usual if plain else "/tmp")  # noqa: S108 - mkdtemp makes it ours
+    parent = usual if plain else "/tmp"  # noqa: S108 - mkdtemp makes what is in it ours
+    _tidy(parent)
+    return tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent)
+
+
+def _tidy(parent: str) -> None:
+    """Remove the directories of contacts that were killed: those of ours whose process has gone."""
+    with suppress(OSError), os.scandir(parent) as found:
+        for entry in found:
+            whose = re.fullmatch(rf"{_PREFIX}([0-9]{{1,10}})-.*", entry.name)
+            with suppress(OSError):
+                mine = whose and entry.is_dir(follow_symlinks=False) and entry.stat().st_uid == os.geteuid()
+                if whose and mine and not os.path.exists(f"/proc/{whose[1]}"):
+                    shutil.rmtree(entry.path, ignore_errors=True)

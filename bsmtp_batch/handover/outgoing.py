@@ -10,10 +10,10 @@ from bsmtp_batch.batch.manifest import MAX_BYTES
 from bsmtp_batch.errors import Problem
 from bsmtp_batch.handover.parcel import Parcel, Receipt, parcel
 from bsmtp_batch.ledger import Ledger
-from bsmtp_batch.spool import listing, names, recover, table
+from bsmtp_batch.spool import listing, names, recover
 from bsmtp_batch.spool.locks import Busy
 from bsmtp_batch.spool.release import release, sha256_of
-from bsmtp_batch.spool.store import MANIFEST, SIGNATURE, SIGNATURE_CAP, Route, Standing
+from bsmtp_batch.spool.store import MANIFEST, SIGNATURE, SIGNATURE_CAP, Route
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,7 @@ def ready(route: Route) -> Iterator[Parcel | Hindrance]:
         return
     for standing in sealed:
         try:
-            raw = listing.read_small(route.at(names.READY, standing.name + MANIFEST), MAX_BYTES)
-            yield parcel(standing.name, raw, _signature(route, standing))
+            yield one(route, standing.name)
         except OSError as error:
             yield Hindrance(route.name, f"{error.filename or standing.name} cannot be read: {error.strerror}", 75)
         except ValueError as error:
@@ -73,10 +72,14 @@ def ready(route: Route) -> Iterator[Parcel | Hindrance]:
             yield Hindrance(route.name, f"{standing.name}: {problem.what}", problem.code)
 
 
-def _signature(route: Route, standing: Standing) -> bytes:
-    if table.READY_SIGNATURE not in standing.present:
-        return b""
-    return listing.read_small(route.at(names.READY, standing.name + SIGNATURE), SIGNATURE_CAP)
+def one(route: Route, name: str) -> Parcel:
+    """The batch ``name`` of ``route``, which is sealed. Raises ``OSError``, ``ValueError`` and ``Bad``."""
+    raw = listing.read_small(route.at(names.READY, name + MANIFEST), MAX_BYTES)
+    try:
+        signature = listing.read_small(route.at(names.READY, name + SIGNATURE), SIGNATURE_CAP)
+    except FileNotFoundError:
+        signature = b""
+    return parcel(name, raw, signature)
 
 
 def acknowledge(route: Route, receipt: Receipt, ledger: Ledger, *, reason: str = "") -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from bsmtp_batch.edge.road import SUFFIXES
 from bsmtp_batch.errors import Bad, Later
 from bsmtp_batch.spool import names
-from bsmtp_batch.spool.expected import expected
+from bsmtp_batch.spool.expected import EXPECTED, GRANTED, allowed
 from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.listing import open_regular
 from bsmtp_batch.spool.store import Route, road_copy
@@ -61,28 +61,27 @@ def errand(command: str) -> Errand:
     return Errand(words, bool(sender), rsync["name"], batch)
 
 
-def admit(errand: Errand, inbox: Inbox, routes: list[Route]) -> tuple[list[str], int]:
+def admit(errand: Errand, inbox: Inbox) -> tuple[list[str], int]:
     """The command to become, and the largest file it may make, in octets.
 
-    Raises :class:`~bsmtp_batch.errors.Bad` for a file that this customer may not have or that is not expected, and
-    ``OSError``.
+    Raises :class:`~bsmtp_batch.errors.Problem` for a file that the conversation of this customer did not allow to be
+    moved just now, and ``OSError``.
     """
-    path, limit = _outgoing(errand, routes) if errand.gives else _incoming(errand, inbox)
+    path, limit = _outgoing(errand, inbox) if errand.gives else _incoming(errand, inbox)
     return [*errand.words, path], limit
 
 
-def _outgoing(errand: Errand, routes: list[Route]) -> tuple[str, int]:
+def _outgoing(errand: Errand, inbox: Inbox) -> tuple[str, int]:
+    granted = allowed(inbox, GRANTED)
     parsed = names.parse_batch_name(errand.batch)
-    for route in routes:
-        if parsed is not None and parsed[0] == route.name and errand.batch in {s.name for s in route.sealed()}:
-            if errand.name == errand.batch:
-                return route.at(names.READY, errand.batch), 0
-            return road_copy(route.at(names.READY, errand.batch), errand.name.removeprefix(errand.batch)), 0
-    raise unknown(errand.batch)
+    if granted is None or granted[0] != errand.name or parsed is None:
+        raise unknown(errand.batch)
+    sealed = Route(inbox.spool, parsed[0]).at(names.READY, errand.batch)
+    return road_copy(sealed, errand.name.removeprefix(errand.batch)) if errand.name != errand.batch else sealed, 0
 
 
 def _incoming(errand: Errand, inbox: Inbox) -> tuple[str, int]:
-    found = expected(inbox)
+    found = allowed(inbox, EXPECTED)
     if found is None or found[0] != errand.name:
         raise Later(
             f"{errand.name} was not announced",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -16,31 +17,41 @@ from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.receive.desk import Desk
 from bsmtp_batch.receive.door import unknown
 from bsmtp_batch.spool import durable, names
+from bsmtp_batch.spool.expected import GRANTED, allow, forbid
+from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.listing import open_regular
 from bsmtp_batch.spool.medium import CHUNK
 from bsmtp_batch.spool.store import Route, road_copy
+
+MOST = 5_000
+"""Batches told of in one answer to ``list``."""
 
 
 class Giving:
     """Gives what waits in ``routes``, which are held from the first question about them to the end of ``locks``."""
 
-    def __init__(self, desk: Desk, routes: list[Route], ledger: Ledger, locks: ExitStack) -> None:
+    def __init__(self, desk: Desk, inbox: Inbox, routes: list[Route], ledger: Ledger, locks: ExitStack) -> None:
         self._desk = desk
+        self._inbox = inbox
         self._routes = routes
         self._ledger = ledger
         self._locks = locks
         self._mine: dict[str, Route] | None = None
 
     def list(self, _: Line) -> None:
-        """What there is."""
+        """What there is; of very many batches the smallest, and the others another time."""
+        for one in heapq.nsmallest(MOST, self._ready(), key=lambda one: (one.size, one.name)):
+            sizes, octets = papers(one)
+            self._desk.say(Line("BATCH", one.name, sizes), octets)
+        self._desk.say(Line("END"))
+
+    def _ready(self) -> Iterator[Parcel]:
         for route in self._held().values():
             for one in outgoing.ready(route):
                 if isinstance(one, Hindrance):
                     self._desk.note(one.code, one.reason)
                 else:
-                    sizes, octets = papers(one)
-                    self._desk.say(Line("BATCH", one.name, sizes), octets)
-        self._desk.say(Line("END"))
+                    yield one
 
     def get(self, line: Line) -> None:
         """A batch, from an offset on."""
@@ -69,6 +80,9 @@ class Giving:
             copy = road_copy(path, road.SUFFIXES[form])
             self._locks.callback(_drop, copy)
             size = road.compress(path, copy, form, _nobody)
+        self._inbox.make()
+        self._locks.callback(forbid, self._inbox, GRANTED)
+        allow(self._inbox, GRANTED, found.name + road.SUFFIXES[form], size)
         self._desk.say(Line("PACKED", found.name, (str(size),)))
         self._given(found, size)
 
@@ -92,11 +106,11 @@ class Giving:
 
     def _ours(self, name: str) -> tuple[Route, Parcel]:
         """The route and parcel of a batch that this customer may have."""
-        for route in self._held().values():
-            for one in outgoing.ready(route):
-                if isinstance(one, Parcel) and one.name == name:
-                    return route, one
-        raise unknown(name)
+        parsed = names.parse_batch_name(name)
+        route = self._held().get(parsed[0]) if parsed else None
+        if route is None or not route.is_sealed(name):
+            raise unknown(name)
+        return route, outgoing.one(route, name)
 
     def _given(self, found: Parcel, octets: int) -> None:
         self._desk.tally.count(octets)

@@ -71,7 +71,7 @@ class Receiver:
         return tally
 
     def _commands(self, locks: ExitStack) -> Commands:
-        giving = Giving(self._desk, self._routes, self._ledger, locks)
+        giving = Giving(self._desk, self._inbox, self._routes, self._ledger, locks)
         taking = Taking(self._desk, self._inbox, Intake(self._ledger, self._trust), locks)
         out: Commands = {"list": giving.list, "get": giving.get, "pack": giving.pack, "ack": giving.ack}
         return out | {"put": taking.put, "offer": taking.offer, "size": taking.size, "sent": taking.sent}

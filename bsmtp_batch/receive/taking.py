@@ -11,7 +11,7 @@ from bsmtp_batch.handover.intake import Differs, Intake
 from bsmtp_batch.handover.parcel import Parcel, parcel
 from bsmtp_batch.handover.protocol import Line
 from bsmtp_batch.receive.desk import Desk
-from bsmtp_batch.spool.expected import expect, expect_nothing
+from bsmtp_batch.spool.expected import EXPECTED, allow, forbid
 from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.medium import write_part
 
@@ -65,8 +65,8 @@ class Taking:
             offer = Offer(offered, form, size, self._inbox)
             _room(self._inbox, size - offer.offset + (0 if form == "plain" else offered.size))
             write_part(offer.part, (), append=True)
-            expect(self._inbox, offer.road, size)
-            hold.callback(expect_nothing, self._inbox)
+            allow(self._inbox, EXPECTED, offer.road, size)
+            hold.callback(forbid, self._inbox, EXPECTED)
             self._hold = hold.pop_all()
         self._offer = offer
         self._desk.say(Line("SEND", offered.name, (str(offer.offset),)))
@@ -93,6 +93,7 @@ class Taking:
         offered = parcel(line.name, *self._desk.papers(line))
         if plain is not None and plain != offered.size:
             raise _other_size(offered)
+        self._intake.admit(offered)
         self._inbox.make()
         return offered
 
@@ -140,7 +141,7 @@ class Taking:
         if resumed:
             self._inbox.drop_part(offered.name)
             return error
-        path = self._inbox.set_damaged(offered.name, offered.raw, error.what)
+        path = self._inbox.set_damaged(offered.name, offered.raw, error.what, offered.signature)
         self._intake.note(self._inbox, offered, "damaged", error.what)
         return Bad(error.what, safe=f"It was not acknowledged; what came is in {path}", next="send it again")
 

@@ -145,15 +145,20 @@ def _one(order: _Order, chosen: list[Fragment], *, esmtp: bool) -> Iterator[Even
         previous=previous,
         dialect="classic" if order.classic else "esmtp",
     )
-    try:
-        signature = order.sign(manifest.to_bytes()) if order.sign else b""
-    except Problem:
-        durable.remove(passing)
-        raise
+    signature = _signature(order, manifest, passing)
     _commit(route, manifest, signature, building)
     sealed = Sealed(route.name, name, sequence, building.messages, building.recipients, building.size, sha256)
     yield sealed
     yield from _note(order.ledger, sealed)
+
+
+def _signature(order: _Order, manifest: Manifest, passing: str) -> bytes:
+    """The signature over ``manifest``, empty where none is wanted; without one that is wanted the batch goes."""
+    try:
+        return order.sign(manifest.to_bytes()) if order.sign else b""
+    except Problem:
+        durable.remove(passing)
+        raise
 
 
 def _note(ledger: Ledger | None, sealed: Sealed) -> Iterator[Event]:

@@ -117,6 +117,19 @@ class Route:
         """The batches a courier may take, lowest number first. Raises ``OSError``."""
         return [s for s in self.standings()[0] if s.row is not None and s.row.takeable]
 
+    def is_sealed(self, name: str) -> bool:
+        """Whether :meth:`sealed` has the batch ``name``; reads no whole directories. Raises ``OSError``."""
+        parsed = names.parse_batch_name(name)
+        if parsed is None or parsed[0] != self.name:
+            return False
+        there = (
+            self.list_path(parsed[1], done=True),
+            self.at(names.READY, name),
+            self.at(names.READY, name + MANIFEST),
+        )
+        gone = (self.list_path(parsed[1], done=False), self.at(names.KEPT, name), self.at(names.DEAD, name))
+        return all(map(listing.is_there, there)) and not any(map(listing.is_there, gone))
+
     def list_path(self, sequence: int, *, done: bool) -> str:
         """Where the seal list of a batch number is."""
         return self.at(names.LISTS, f"{sequence:08d}.{'done' if done else 'list'}")

@@ -66,7 +66,7 @@ def test_a_key_is_tied_to_one_origin_and_to_nothing_else(ask, program, tmp_path,
     found = LINE.fullmatch(said.out)
     assert shlex.split(found["command"]) == [str(program), "receive", "site.example", "--spool", f"{tmp_path}/spool"]
     assert found["key"] == f"{kind} {GOOD[kind]} me@site"
-    assert "authorized_keys" in said.err
+    assert "AuthorizedKeysFile" in said.err
     assert "there is no route site.example yet" in said.err
     assert "bsmtp-batch route add site.example" in said.err
     assert not (tmp_path / "spool").exists()

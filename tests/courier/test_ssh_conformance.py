@@ -42,7 +42,6 @@ class PushLink(Link):
         options = Options(
             identity=str(self.key(self.origin(near), far)),
             known_hosts=str(self.sshd.known_hosts),
-            work=f"{near.path}/road",
         )
         return courier_for(self.sshd.url(self.scheme, self.relay.port), options)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -91,3 +94,17 @@ def test_no_word_of_a_program_can_be_taken_for_an_option_or_a_host():
 def test_a_url_that_means_nothing_here_says_what_to_write(url, said):
     with pytest.raises(Usage, match=said):
         courier_for(url)
+
+
+def test_what_a_killed_contact_left_is_removed_by_the_next_and_what_another_uses_is_not(monkeypatch, tmp_path):
+    short = tempfile.mkdtemp(prefix="t", dir="/tmp")
+    monkeypatch.setattr(tempfile, "tempdir", short)
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    left = f"{short}/bsmtp-batch-{ended.stdout.decode().strip()}-x"
+    used = f"{short}/bsmtp-batch-{os.getppid()}-y"
+    for directory in (left, used, f"{short}/other-1-z"):
+        os.mkdir(directory)
+
+    with SshFiles(SIX, Options()) as files:
+        assert sorted(os.listdir(short)) == sorted(map(os.path.basename, (used, files.directory, "other-1-z")))
+    shutil.rmtree(short)

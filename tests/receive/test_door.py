@@ -13,7 +13,7 @@ from support.fragments import make_route
 
 from bsmtp_batch.errors import Bad, Later
 from bsmtp_batch.receive.door import CONVERSATION, admit, errand
-from bsmtp_batch.spool.expected import expect, expected
+from bsmtp_batch.spool.expected import EXPECTED, GRANTED, allow, allowed
 from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.routes import make_spool
 from bsmtp_batch.spool.store import Spool
@@ -101,42 +101,45 @@ def node(tmp_path):
     return inbox, route, other
 
 
-def test_the_batch_of_another_customer_is_as_unknown_as_one_that_never_was(node):
+def test_only_what_the_conversation_granted_may_be_fetched(node):
+    """So what may be whose is decided in one place; a name that was guessed, or is somebody else's, is unknown."""
     inbox, route, other = node
     (mine,), (theirs,) = manifests(route), manifests(other)
+    for name in (mine.name, theirs.name, NAME):
+        with pytest.raises(Bad, match="there is no batch"):
+            admit(errand(f"scp -f {name}"), inbox)
+    allow(inbox, GRANTED, mine.name, mine.bytes)
 
-    argv, limit = admit(errand(f"scp -f {mine.name}"), inbox, [route])
-    with pytest.raises(Bad) as refused:
-        admit(errand(f"scp -f {theirs.name}"), inbox, [route])
-    with pytest.raises(Bad) as never:
-        admit(errand(f"scp -f {theirs.name.replace('00000001', '00000002')}"), inbox, [route])
-
-    assert (argv, limit) == (["scp", "-f", "--", route.at("ready", mine.name)], 0)
-    assert str(refused.value) == str(never.value).replace("00000002", "00000001")
+    assert admit(errand(f"scp -f {mine.name}"), inbox) == (["scp", "-f", "--", route.at("ready", mine.name)], 0)
+    for name in (theirs.name, f"{mine.name}.gz"):
+        with pytest.raises(Bad, match="there is no batch"):
+            admit(errand(f"scp -f {name}"), inbox)
+    allow(inbox, GRANTED, f"{mine.name}.gz", 10)
+    assert admit(errand(f"scp -f {mine.name}.gz"), inbox)[0][-1] == route.at("tmp", f"{mine.name}.gz")
 
 
 def test_only_what_was_announced_may_be_brought_and_no_more_of_it(node):
     inbox, _, _ = node
     with pytest.raises(Later, match="was not announced"):
-        admit(errand(f"scp -t {NAME}"), inbox, [])
-    expect(inbox, NAME, 1234)
+        admit(errand(f"scp -t {NAME}"), inbox)
+    allow(inbox, EXPECTED, NAME, 1234)
     with open(inbox.part(NAME), "wb") as part:
         part.write(b"from an earlier contact")
 
-    argv, limit = admit(errand(RSYNC.format("", NAME)), inbox, [])
+    argv, limit = admit(errand(RSYNC.format("", NAME)), inbox)
     assert (argv[-1], limit) == (inbox.part(NAME), 1234)
     assert os.path.getsize(inbox.part(NAME)) == 23
 
-    admit(errand(f"scp -t {NAME}"), inbox, [])
+    admit(errand(f"scp -t {NAME}"), inbox)
     assert os.path.getsize(inbox.part(NAME)) == 0  # scp begins anew, and what it has not written yet is not there
     with pytest.raises(Later, match="was not announced"):
-        admit(errand(f"scp -t {NAME}.gz"), inbox, [])
+        admit(errand(f"scp -t {NAME}.gz"), inbox)
 
 
 @pytest.mark.parametrize("what", ["link", "directory", "nothing"])
 def test_a_part_that_is_no_plain_file_is_not_written_to(node, tmp_path, what):
     inbox, _, _ = node
-    expect(inbox, NAME, 10)
+    allow(inbox, EXPECTED, NAME, 10)
     victim = tmp_path / "victim"
     victim.write_bytes(b"keep me")
     if what == "link":
@@ -145,7 +148,7 @@ def test_a_part_that_is_no_plain_file_is_not_written_to(node, tmp_path, what):
         os.mkdir(inbox.part(NAME))
 
     with pytest.raises(OSError, match=r".+"):
-        admit(errand(f"scp -t {NAME}"), inbox, [])
+        admit(errand(f"scp -t {NAME}"), inbox)
     assert victim.read_bytes() == b"keep me"
 
 
@@ -154,4 +157,4 @@ def test_what_is_left_of_a_killed_contact_means_nothing_when_it_is_torn(node):
     for data in (b"", b"x", b"a b c", b"\xff\xff 1", b"name many"):
         with open(inbox.at("tmp", "expected"), "wb") as file:
             file.write(data)
-        assert expected(inbox) is None
+        assert allowed(inbox, EXPECTED) is None

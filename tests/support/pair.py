@@ -73,14 +73,15 @@ class Pair:
         """The hub's address."""
         return self.sshd.url(self.scheme, self.port)
 
-    def command(self, verb: str, *more: str, config: str = "") -> list[str]:
-        """The command line of a contact from the site; ``config`` is the text of a settings file."""
+    def command(self, verb: str, *more: str, config: str = "", to: str = "") -> list[str]:
+        """The command line of a contact from the site; ``config`` is the text of a settings file, ``to`` a peer in
+        it."""
         options = ["--spool", self.site.path, "--identity", str(self.key), "--known-hosts", str(self.known_hosts)]
         text = '[node]\nname = "site"\nreserve = 20000\n' + config
         settings = self.directory / f"site.{zlib.crc32(text.encode())}.toml"
         if not settings.exists():
             settings.write_text(text)
-        return [*NEAR, verb, *options, "--config", str(settings), *more, self.url]
+        return [*NEAR, verb, *options, "--config", str(settings), *more, to or self.url]
 
     def environment(self) -> dict[str, str]:
         """What the site's processes see."""
@@ -95,16 +96,17 @@ class Pair:
     def start(self, verb: str, *more: str, **options: Any) -> subprocess.Popen[str]:
         """Start a contact from the site."""
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        command = self.command(verb, *more, config=options.pop("config", ""))
+        command = self.command(verb, *more, config=options.pop("config", ""), to=options.pop("to", ""))
         return subprocess.Popen(
             options.pop("before", []) + command, env=self.environment(), text=True, **pipes, **options
         )
 
     def run(self, verb: str, *more: str, code: int | None = 0, **options: Any) -> subprocess.CompletedProcess[str]:
         """A contact from the site, to its end; ``code`` is the exit code it must have (None: any)."""
+        seconds = options.pop("seconds", 50)
         process = self.start(verb, *more, **options)
         try:
-            out, err = process.communicate(timeout=50)
+            out, err = process.communicate(timeout=seconds)
         except BaseException:
             process.kill()
             process.communicate()

@@ -189,8 +189,9 @@ def main_cf(text: str) -> str:
 
 def postfix_box() -> Box:
     """A box with Postfix's accounts, directories and set-group-id commands, nothing started."""
-    accounts = {"postfix": "/var/spool/postfix", "postdrop": "/var/spool/postfix"}
-    box = Box("postfix", "strace", accounts=accounts, hosts=["provider.example", "customer.example", "world.example"])
+    accounts = {"postfix": "/var/spool/postfix", "postdrop": "/var/spool/postfix", "sshd": "/run/sshd"}
+    hosts = ["provider.example", "customer.example", "world.example"]
+    box = Box("postfix", "strace", "ssh", "rsync", accounts=accounts, hosts=hosts)
     for name in ("postdrop", "postqueue"):
         box.run("chgrp", "postdrop", f"/usr/sbin/{name}")
         box.run("chmod", "2755", f"/usr/sbin/{name}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -43,7 +44,8 @@ LogLevel VERBOSE
 """
 _AS_ROOT = """\
 mount --bind "$1/passwd" /etc/passwd && mount --bind "$1/shadow" /etc/shadow &&
-mount -t tmpfs -o mode=0755 tmpfs /run && mkdir -m 0755 /run/sshd || exit 71
+mount -t tmpfs -o mode=0755 tmpfs /run && mkdir -m 0755 /run/sshd &&
+mount -t tmpfs -o mode=0700,size=24m tmpfs "$1/small" || exit 71
 exec "$2" -D -e -f "$1/sshd_config"
 """
 
@@ -101,6 +103,7 @@ class Sshd:
         self.user = pwd.getpwuid(os.geteuid()).pw_name
         self.account_home = home / "account"
         self.account_home.mkdir(mode=0o700)
+        (home / "small").mkdir()
         self.path = programs(home / "bin")
         self._keys = home / "authorized_keys"
         self._keys.touch(0o600)
@@ -150,6 +153,19 @@ class Sshd:
     def pid(self) -> int:
         """The listening process; every session is a descendant of it."""
         return self._process.pid
+
+    def small_disk(self) -> tuple[Path, Path, list[str]]:
+        """An empty disk of 24 MB that the server's sessions see, where root runs the tests.
+
+        Its path for them, its path for the test, and what has to stand before a command line of ours that shall see it
+        as they do.
+        """
+        if os.geteuid() != 0:
+            need("only root can give sshd a small disk of its own (run the tests as root)")
+        seen = Path(f"/proc/{self.pid}/root{self.home}/small")
+        for left in seen.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        return self.home / "small", seen, ["nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "--"]
 
     def log(self) -> str:
         """What sshd has said so far."""
