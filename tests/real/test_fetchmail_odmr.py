@@ -78,3 +78,17 @@ def test_it_wants_the_keyword_before_it_has_logged_in(fetchmail: Fetchmail) -> N
     asked = poll(fetchmail, replace(GOOD, offers=(b"AUTH CRAM-MD5",)), [], 4)
 
     assert not any(line.startswith((b"AUTH", b"ATRN")) for line in asked)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "asked"),
+    [(b"250 begun", 0, 2), (b"252 begun", 0, 2), (b"253 7 begun", 0, 2), (b"251 none", 0, 1), (b"459 no", 3, 1)],
+)
+def test_what_it_makes_of_the_replies_to_etrn(fetchmail: Fetchmail, said: bytes, code: int, asked: int) -> None:
+    script = replace(GOOD, etrn=said, offers=(b"ETRN",), asked=[])
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(provide, fetchmail.box.listen(ODMR), script)
+        fetchmail.etrn(["aurora.example", "second.example"], port=ODMR, code=code)
+    done.result()
+
+    assert sum(line.startswith(b"ETRN ") for line in script.asked) == asked

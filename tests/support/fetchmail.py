@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 USER, SECRET = "customer", "a secret that was generated"
 ODMR, SMTP = 366, 2424
 RCFILE = "/root/fetchmailrc"
+NO_TLS = "sslproto ''"
 
 
 class Fetchmail:
@@ -31,28 +32,37 @@ class Fetchmail:
         self, domains: Sequence[str], *, port: int = ODMR, smtp: int = SMTP, tls: bool = False, code: int | None = 0
     ) -> subprocess.CompletedProcess[bytes]:
         """One poll by ATRN with CRAM-MD5, to be ended with ``code``; ``tls`` from the first octet (there is no
-        STARTTLS). 0: mail came, or there was none (453); 3: 530; 4: 450, 502 and anything odd; 8: 451; 128: AUTH."""
-        ssl = "ssl no sslcertck" if tls else "sslproto ''"
+        STARTTLS). 0: mail came, or there was none (453); 3: 530; 4: 450, 502 and anything odd; 8: 451; 128: AUTH.
+
+        0 also where the line broke in the middle of a message: what came has to be counted.
+        """
+        return self.box.run(*self.prepare(domains, port=port, smtp=smtp, tls=tls), code=code)
+
+    def prepare(
+        self, domains: Sequence[str], *, port: int = ODMR, smtp: int = SMTP, tls: bool = False
+    ) -> tuple[str, ...]:
+        """The command that polls as :meth:`odmr` does, for a test that starts it by ``box.command`` and kills it."""
         settings = (
             f"poll 127.0.0.1 proto ODMR service {port} timeout 30\n"
-            f'  user "{USER}" password "{SECRET}" fetchdomains "{",".join(domains)}"'
-            f' smtphost "127.0.0.1/{smtp}" {ssl}\n'
+            f'  user "{USER}" password "{SECRET}" fetchdomains {_listed(domains)}'
+            f' smtphost "127.0.0.1/{smtp}" {"ssl no sslcertck" if tls else NO_TLS}\n'
         )
-        return self._poll(settings, code)
+        return self._written(settings)
 
     def etrn(self, domains: Sequence[str], *, port: int, code: int | None = 0) -> subprocess.CompletedProcess[bytes]:
-        """One poll by ETRN, to be ended with ``code``."""
-        settings = f'poll 127.0.0.1 proto ETRN service {port} timeout 30\n  fetchdomains "{",".join(domains)}"\n'
-        return self._poll(settings + "  sslproto ''\n", code)
+        """One poll by ETRN, to be ended with ``code``. 0: 250, 252, 253 to each, or 251 to one; 3: 459; 4: 458, 50x."""
+        start = f"poll 127.0.0.1 proto ETRN service {port} timeout 30\n"
+        settings = f"{start}  fetchdomains {_listed(domains)} {NO_TLS}\n"
+        return self.box.run(*self._written(settings), code=code)
 
-    def command(self) -> list[str]:
-        """The command line, to be run with the rcfile of the last poll (for a test that kills it on the way)."""
-        return self.box.command("fetchmail", "-f", RCFILE, "--nodetach", "--nosyslog", "-v")
-
-    def _poll(self, settings: str, code: int | None) -> subprocess.CompletedProcess[bytes]:
+    def _written(self, settings: str) -> tuple[str, ...]:
         self.box.write(RCFILE, settings, 0o600)
-        words = ["fetchmail", "-f", RCFILE, "--nodetach", "--nosyslog", "--pidfile", "/run/fetchmail.pid", "-v"]
-        return self.box.run(*words, code=code)
+        return ("fetchmail", "-f", RCFILE, "--nodetach", "--nosyslog", "--pidfile", "/run/fetchmail.pid", "-v")
 
     def close(self) -> None:
         self.box.close()
+
+
+def _listed(domains: Sequence[str]) -> str:
+    """A list as the rcfile has it; with a comma inside the quotes it would be one long name."""
+    return " ".join(f'"{domain}"' for domain in domains)

@@ -139,6 +139,7 @@ class Script:
     user: str
     secret: str
     atrn: bytes = b"250 OK now reversing the connection"
+    etrn: bytes = b"250 OK, queuing for the node started"
     offers: tuple[bytes, ...] = (b"AUTH CRAM-MD5", b"ATRN")
     auth: bytes = b"235 2.7.0 you are who you say"
     tls: ssl.SSLContext | None = None
@@ -171,6 +172,8 @@ def let_in(wire: Wire, script: Script) -> bool:
             wire.say(script.atrn)
             if script.atrn.startswith(b"250"):
                 return True
+        elif verb == b"ETRN":
+            wire.say(script.etrn)
         else:
             wire.say(b"221 bye" if verb == b"QUIT" else b"502 no")
             if verb == b"QUIT":
