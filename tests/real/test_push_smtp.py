@@ -12,8 +12,8 @@ import pytest
 from support.box import OWNER, SPOOL, Box
 from support.certificates import certificate
 from support.corpus import DOMAIN, Mail
+from support.exim import MAIN, ROUTERS, TRANSPORTS, Exim
 from support.exim import PORT as EXIM
-from support.exim import Exim
 from support.mailcheck import Parcel, assert_arrived
 from support.postfix import Hub, Recorder
 from support.sendmail import PORT as SENDMAIL
@@ -158,4 +158,70 @@ def test_exim_as_customer_gets_every_message_unchanged_and_once(exim: Exim) -> N
     spool = sealed(exim, "world.example", mails)
     rows = pushed(exim, spool, f"smtp://[127.0.0.1]:{EXIM}", "world.example")
     assert outcomes(rows) == ["delivered"] * len(mails)
+    assert_arrived(mails, recorded(exim, len(mails), known))
+
+
+SMARTHOST = 2587
+AUTHENTICATED = """\
+tls_advertise_hosts = *
+tls_certificate = /etc/push/smarthost.pem
+tls_privatekey = /etc/push/smarthost.key
+auth_advertise_hosts = ${if def:tls_in_cipher{*}}
+acl_smtp_rcpt = known
+begin acl
+known:
+  accept authenticated = *
+  deny message = log in first
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_prompts = :
+  server_condition = ${if and{{eq{$auth2}{hub}}{eq{$auth3}{s3cret word}}}}
+  server_set_id = $auth2
+cram:
+  driver = cram_md5
+  public_name = CRAM-MD5
+  server_secret = ${if eq{$auth1}{hub}{s3cret word}fail}
+  server_set_id = $auth1
+"""
+
+
+def smarthost(exim: Exim, tmp_path: Path) -> None:
+    """A second Exim in the box, which relays for whoever logs in over TLS."""
+    for source, name in zip(certificate(tmp_path, "smarthost.example"), ("pem", "key"), strict=True):
+        exim.box.write(f"/etc/push/smarthost.{name}", Path(source).read_text())
+    main = MAIN.replace(f"daemon_smtp_ports = {EXIM}", f"daemon_smtp_ports = {SMARTHOST}").replace(
+        "acl_smtp_rcpt = accept\n", ""
+    )
+    routers, transports = f"begin routers\n{ROUTERS}", f"begin transports\n{TRANSPORTS}"
+    exim.box.write("/etc/push/exim.conf", "\n".join([main + AUTHENTICATED, routers, transports, "begin retry\n"]))
+    exim.box.run("exim4", "-C", "/etc/push/exim.conf", "-bd")
+    exim.box.wait_port(SMARTHOST)
+
+
+@pytest.mark.xdist_group("exim")
+def test_exim_as_smarthost_takes_mail_after_a_login_and_a_wrong_password_bounces_nothing(
+    exim: Exim, tmp_path: Path
+) -> None:
+    smarthost(exim, tmp_path)
+    mails, known = some("world.example", 3), len(exim.recorder.all())
+    spool = sealed(exim, "world.example", mails)
+    exim.box.write("/etc/push/secret", "s3cret word\n", 0o600)
+    exim.box.run("chown", OWNER, "/etc/push/secret")
+    section = (
+        f'[peer.NAME]\nurl = "smtp://[127.0.0.1]:{SMARTHOST}"\nroutes = ["world.example"]\ntls = "starttls"\n'
+        'ca_file = "/etc/push/smarthost.pem"\n'
+    )
+    login = 'user = "USER"\nsecret_file = "/etc/push/secret"\n'
+    peers = section.replace("NAME", "hub") + login.replace("USER", "hub")
+    exim.box.write("/etc/push/hub.toml", peers + section.replace("NAME", "wrong") + login.replace("USER", "other"))
+    config = ["--config", "/etc/push/hub.toml"]
+
+    wrong = pushed(exim, spool, "wrong", "world.example", *config, code=78)
+    assert "does not let us log in" in wrong[-1]["note"]
+    assert outcomes(wrong) == []
+    assert len(exim.recorder.all()) == known
+
+    pushed(exim, spool, "hub", "world.example", *config)
     assert_arrived(mails, recorded(exim, len(mails), known))
