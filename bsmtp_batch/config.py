@@ -158,7 +158,7 @@ class Peer(_Section):
     max_bytes: Octets = Field(default=0, description="The most octets of batches in one contact (0: no bound).")
     knocks: list[Address] = Field(
         default=[],
-        description="Addresses from which a connection to `serve` that says QUIT at once starts a push to an smtp:// url.",
+        description="Addresses from which a connection to `serve` that only says QUIT starts a push to an smtp:// url.",
     )
 
     tls: Literal["none", "opportunistic", "starttls", "implicit"] = Field(

@@ -32,9 +32,8 @@ MAY_IMPORT = {
         for stage in ("reception", "seal", "receive", "expire", "status", "courier", "importer", "dispatch", "dequeue")
     },
     # The daemon does what timers and people do: it calls stages.
-    "server": {
-        "server", "accounts", "reception", "dispatch", "replay", "handover", "wire", "spool", "ledger", "edge", "errors",
-    },
+    "server": {"server", "accounts", "reception", "dispatch", "replay", "handover"}
+    | {"wire", "spool", "ledger", "edge", "errors"},
 }
 """What each part may import."""
 

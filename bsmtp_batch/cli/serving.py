@@ -1,4 +1,4 @@
-"""What ``serve`` is made of: from the settings to ports, accounts, the way to their mail, and the pushes it may start."""
+"""What ``serve`` is made of: from the settings to ports, accounts, the way to their mail, pushes it may start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bsmtp_batch.cli import sending
 from bsmtp_batch.cli.logins import verifier_of
 from bsmtp_batch.dispatch import Event, Terms
 from bsmtp_batch.edge.log import tell
-from bsmtp_batch.edge.serving import listening
+from bsmtp_batch.edge.serving import Socket, listening
 from bsmtp_batch.edge.serving_tls import server_context
 from bsmtp_batch.errors import Later, Problem, Setting
 from bsmtp_batch.ledger import Ledger
@@ -29,7 +29,6 @@ from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.store import Route, Spool
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from collections.abc import Mapping
     from concurrent.futures import Executor
@@ -193,7 +192,7 @@ def _context(settings: Settings) -> ssl.SSLContext | None:
         ) from error
 
 
-def _bound(where: str) -> socket.socket:
+def _bound(where: str) -> Socket:
     host, _, port = where.rpartition(":")
     try:
         return listening(host.strip("[]"), int(port))

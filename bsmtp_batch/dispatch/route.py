@@ -50,7 +50,7 @@ def dispatch_routes(
     bounds = _bounds(terms)
     result = "interrupted"
     try:
-        with Engine(target) as engine:
+        with Engine(target, keep=isinstance(target, OpenLine)) as engine:
             for route in routes:
                 found.add(_Dispatch(engine, ledger, terms, watcher, bounds).route(route, lambda: False))
         result = found.result

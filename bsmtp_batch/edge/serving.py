@@ -15,9 +15,11 @@ from typing import Any, TypeVar, cast
 from bsmtp_batch.edge.sockets import CHUNK
 
 _T = TypeVar("_T")
+Socket = socket.socket
+"""What listens."""
 
 
-def listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> Socket:
     """A socket that listens at ``host`` (an address or name; ``"*"``: all there are). Raises ``OSError``."""
     if host == "*" and socket.has_dualstack_ipv6():
         return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=512)

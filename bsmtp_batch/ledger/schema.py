@@ -62,6 +62,7 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX recipient_set_aside ON recipient (changed) WHERE outcome = 'quarantined';
     """,
+    "ALTER TABLE contact ADD COLUMN code INTEGER NOT NULL DEFAULT 0",
 )
 """One script per version: the first makes version 1."""
 

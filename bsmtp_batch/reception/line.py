@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bsmtp_batch.edge.sockets import Channel
 from bsmtp_batch.reception.session import Reception
+from bsmtp_batch.wire.events import Event
 from bsmtp_batch.wire.session import Reading, Session
 
 FAREWELL = 10.0
@@ -21,6 +22,8 @@ def converse(session: Session, reception: Reception, channel: Channel, *, patien
     """
     try:
         _send(channel, reception.greeting(), session, patience)
+        # What came behind the 250 to ATRN is here already, and who sent it waits for our answer.
+        _send(channel, _all(session, reception, session.resume()), session, patience)
         while not reception.over:
             _one(session, reception, channel, patience)
     finally:
@@ -45,8 +48,12 @@ def _one(session: Session, reception: Reception, channel: Channel, patience: flo
 
 def answers(session: Session, reception: Reception, data: bytes) -> bytes:
     """The octets to write for ``data`` (``b""``: the end of the input)."""
+    return _all(session, reception, session.receive(data))
+
+
+def _all(session: Session, reception: Reception, events: list[Event]) -> bytes:
+    """The octets to write for ``events``, and for what was kept behind them."""
     out = b""
-    events = session.receive(data)
     while events:
         out += b"".join(map(reception.answer, events))
         events = session.resume()

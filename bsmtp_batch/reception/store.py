@@ -36,8 +36,8 @@ _TRIES = 100
 
 
 class Store:
-    """The sink that keeps messages of ``inbox``'s origin for ``import``; ``node`` is who we are. ``open_ledger`` opens the
-    ledger, each time in the thread that answers.
+    """The sink that keeps messages of ``inbox``'s origin for ``import``; ``node`` is who we are. ``open_ledger`` opens
+    the ledger, each time in the thread that answers.
 
     ``min_free`` octets stay free on the file system. ``tell`` gets a line for the operator when something goes wrong
     that the client is told in few words only.

@@ -148,6 +148,14 @@ class SmtpConnection:
         if login.result is not None:
             raise Declined(f"it does not let us log in: {login.result.reason}", permanent=not login.result.later)
 
+    def ask(self, request: Request) -> Reply:
+        """The reply to ``request``, between messages. Raises :class:`Unreachable`, after which nothing can be asked."""
+        try:
+            return self._ask(request)
+        except Ended as ended:
+            self._failure = str(ended)
+            raise Unreachable(str(ended)) from ended
+
     def still_there(self) -> bool:
         """Whether the server answers; asking keeps an idle connection from being closed. Between messages only."""
         try:

@@ -62,8 +62,9 @@ class Triggers(Protocol):
 class Hub:
     """What the sessions of one listener share.
 
-    ``name`` is what we call ourselves. ``starttls``: it can be had. ``clear``: a password is taken without TLS, because the listener says so. ``sink`` gives the place for what an
-    account hands in, or None. ``nonce`` gives fresh random octets for each login. ``tell`` gets a line for the log.
+    ``name`` is what we call ourselves. ``starttls``: it can be had. ``clear``: a password is taken without TLS, because
+    the listener says so. ``etrn``: it is offered. ``sink`` gives the place for what an account hands in, or None.
+    ``nonce`` gives fresh random octets for each login. ``tell`` gets a line for the log.
     """
 
     name: str

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from bsmtp_batch.edge.serving import Line
+from bsmtp_batch.edge.serving import Line, Socket
 from bsmtp_batch.server.line import Driver, Listener
 
 SESSIONS = 500
@@ -25,7 +24,7 @@ _BUSY = b"421 4.3.2 too many connections, come back later\r\n"
 class Port:
     """A socket that listens, and for what."""
 
-    socket: socket.socket
+    socket: Socket
     listener: Listener
 
 
