@@ -130,9 +130,16 @@ class Peer(_Section):
     url: PeerUrl = Field(
         default="",
         description="Where to push to or pull from: dir:/path, scp://user@host[:port]/, rsync://user@host[:port]/,"
-        " smtp://domain (push only; [host]:port: no MX look-up); default: nowhere, it comes to us (`receive`).",
+        " smtp://domain (push only; [host]:port: no MX look-up), odmr://user@host[:port]/ (port 366); default: nowhere,"
+        " it comes to us (`receive`).",
     )
-    routes: list[Host] = Field(default=[], description="Routes carried over this peer; default: all that are found.")
+    routes: list[Host] = Field(
+        default=[],
+        description="Routes carried over this peer; default: all that are found (odmr://: none of ours goes up).",
+    )
+    domains: list[Domain] = Field(
+        default=[], description="Whose mail to ask an odmr:// provider for; default: all that the account may have."
+    )
     identity: File = Field(default="", description="Private ssh key for this peer; default: what ssh itself takes.")
     known_hosts: File = Field(
         default="", description="File with the host key of this peer; default: what ssh itself takes."
@@ -163,25 +170,44 @@ class Peer(_Section):
 
     tls: Literal["none", "opportunistic", "starttls", "implicit"] = Field(
         default="opportunistic",
-        description="TLS with an smtp:// server; `starttls` and `implicit` want it, and a good certificate.",
+        description="TLS with an smtp:// or odmr:// server; `starttls` (always the default for odmr://) and `implicit`"
+        " want it, and a good certificate.",
     )
     ca_file: File = Field(
         default="", description="Who issues good certificates (PEM); default: what the system trusts."
     )
-    user: Line = Field(default="", description="Name to log in with at an smtp:// server; default: no login.")
+    user: Line = Field(
+        default="",
+        description="Name to log in with at an smtp:// or odmr:// server; default: that of the url, or no login.",
+    )
     secret_file: File = Field(default="", description="File whose first line is the password of `user`.")
+    cert_file: File = Field(
+        default="", description="Our own certificate (PEM), with which an odmr:// provider knows us (EXTERNAL)."
+    )
+    key_file: File = Field(default="", description="The private key of `cert_file`; default: it is in that file.")
 
     @field_validator("tls", "ca_file", "user", "secret_file")
     @classmethod
     def _by_smtp(cls, value: str, info: ValidationInfo) -> str:
-        if value not in ("", "opportunistic") and not info.data.get("url", "smtp:").startswith("smtp:"):
-            raise ValueError("leave this out, or set url to an smtp:// one: no other uses it")
+        url = info.data.get("url", "smtp:")
+        if value not in ("", "opportunistic") and not url.startswith(("smtp:", "odmr:")):
+            raise ValueError("leave this out, or set url to an smtp:// or odmr:// one: no other uses it")
+        if value == "opportunistic" and url.startswith("odmr:"):
+            raise ValueError('write "starttls", "implicit" or "none": with odmr:// a login is to be protected, or not')
+        return value
+
+    @field_validator("domains", "cert_file", "key_file")
+    @classmethod
+    def _by_odmr(cls, value: str | list[str], info: ValidationInfo) -> str | list[str]:
+        if value and not info.data.get("url", "odmr:").startswith("odmr:"):
+            raise ValueError("leave this out, or set url to an odmr:// one: no other uses it")
         return value
 
     @field_validator("secret_file")
     @classmethod
     def _login_whole(cls, value: str, info: ValidationInfo) -> str:
-        if bool(value) != bool(info.data.get("user", value)):
+        by_url = "@" in info.data.get("url", "")
+        if bool(value) != bool(info.data.get("user", value)) and not by_url:
             raise ValueError("set both user and secret_file, or neither")
         return value
 
@@ -221,8 +247,12 @@ class Peer(_Section):
     def _whose_mail(self) -> Self:
         if self.url.startswith("smtp:") and not self.routes:
             raise _contradiction("name the routes whose mail this server takes: it is not to get that of others", "url")
-        if self.user and not self.secret_file:
+        if self.user and not (self.secret_file or self.cert_file):
             raise _contradiction("set both user and secret_file, or neither", "user")
+        if self.url.startswith("odmr:") and self.user and "@" in self.url:
+            raise _contradiction("name the user here or in the url, not in both", "user")
+        if self.key_file and not self.cert_file:
+            raise _contradiction("set cert_file too: a key alone shows nothing", "key_file")
         return self
 
     @model_validator(mode="after")

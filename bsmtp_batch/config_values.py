@@ -19,6 +19,7 @@ _SIX = r"\[[0-9A-Fa-f:.]{2,45}\]"
 _PATH = "(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*/?"
 _FAR_END = re.compile(rf"(?:{_USER}@)?(?P<host>{_NAME}|{_SIX})(?::(?P<port>[0-9]{{1,5}}))?{_PATH}")
 _SERVER = re.compile(rf"(?:{_NAME}|\[(?:{_NAME}|[0-9A-Fa-f:.]{{2,45}})\])(?::(?P<port>[0-9]{{1,5}}))?/?")
+_PROVIDER = re.compile(rf"//(?:[A-Za-z0-9_][A-Za-z0-9_.+@-]{{0,63}}@)?(?:{_NAME}|{_SIX})(?::(?P<port>[0-9]{{1,5}}))?/?")
 _FAR_END_EXAMPLE = (
     'write {scheme}://user@host/ or {scheme}://user@host:port/, with letters, digits, ".", "_" and "-" in user and host'
     ' (neither begins with "-"), and an IPv6 address in brackets'
@@ -96,14 +97,19 @@ def peer_url(value: object) -> object:
     if not isinstance(value, str) or not value:
         return value
     scheme, colon, rest = value.partition(":")
-    if not colon or scheme not in ("dir", "scp", "rsync", "smtp"):
+    if not colon or scheme not in ("dir", "scp", "rsync", "smtp", "odmr"):
         raise ValueError(
-            'begin with the scheme: "dir:/media/stick", "scp://user@host/", "rsync://user@host/" or "smtp://[host]:25"'
+            'begin with the scheme: "dir:/media/stick", "scp://user@host/", "rsync://user@host/", "smtp://[host]:25" or'
+            ' "odmr://user@host/"'
         )
     if scheme == "smtp":
         found = _SERVER.fullmatch(rest.removeprefix("//"))
         if not rest.startswith("//") or found is None or int(found["port"] or 1) not in range(1, 65536):
             raise ValueError('write "smtp://domain", whose MX servers take the mail, or "smtp://[host]:port"')
+    elif scheme == "odmr":
+        found = _PROVIDER.fullmatch(rest)
+        if found is None or int(found["port"] or 1) not in range(1, 65536):
+            raise ValueError('write "odmr://user@host/" or "odmr://user@host:366/", an IPv6 address in brackets')
     elif scheme == "dir":
         if not rest.startswith("/"):
             raise ValueError('write the whole path of the directory: "dir:/media/stick"')

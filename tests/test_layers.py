@@ -31,6 +31,7 @@ MAY_IMPORT = {
         stage: {stage, "handover", "replay", "batch", "wire", "spool", "ledger", "edge", "errors"}
         for stage in ("reception", "seal", "receive", "expire", "status", "courier", "importer", "dispatch", "dequeue")
     },
+    "odmr": {"odmr", "reception", "replay", "wire", "spool", "ledger", "edge", "errors"},
     # The daemon does what timers and people do: it calls stages.
     "server": {"server", "accounts", "reception", "dispatch", "replay", "handover"}
     | {"wire", "spool", "ledger", "edge", "errors"},

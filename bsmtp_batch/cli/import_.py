@@ -10,7 +10,8 @@ import typer
 from bsmtp_batch.cli import common
 
 if TYPE_CHECKING:
-    from bsmtp_batch.importer.one import Force, Tally
+    from bsmtp_batch.config import Settings
+    from bsmtp_batch.importer.one import Force, Options, Tally
     from bsmtp_batch.importer.policy import Policy
     from bsmtp_batch.replay.contract import Target
     from bsmtp_batch.replay.journal import Line
@@ -85,31 +86,38 @@ def command(
     spool: common.Spool = None,
 ) -> int:
     """Import; the exit code says whether anything is left, or was set aside."""
-    from bsmtp_batch.edge.signing import verifier
+    from dataclasses import replace
+
     from bsmtp_batch.errors import Usage
     from bsmtp_batch.importer import stage
-    from bsmtp_batch.importer.one import Options
 
     settings = common.settings(config, spool)
     if force and force not in FORCES:
         raise Usage(f"there is no --force={force}", safe="Nothing was sent", next=f"write one of: {', '.join(FORCES)}")
     watcher = Console(json=json, yes=yes)
-    policy = _policy([*settings.imports.local_domains, *(local_domain or [])])
-    target = _target(to or settings.imports.to, settings.node.name, needed=not dry_run)
-    common.become_owner(settings.node.spool)
     chosen: Force | None = force or None  # type: ignore[assignment]  # one of FORCES, as checked above
-    options = Options(
+    options = options_of(settings, to=to, local_domains=local_domain or [], dry_run=dry_run)
+    common.become_owner(settings.node.spool)
+    return stage.run(files or [], replace(options, force=chosen, salvage=salvage), watcher)
+
+
+def options_of(
+    settings: Settings, *, to: str = "", local_domains: list[str] | None = None, dry_run: bool = False
+) -> Options:
+    """How the settings say to import; ``to`` comes before their target, and ``local_domains`` are added to theirs.
+    Raises ``errors.Usage``."""
+    from bsmtp_batch.edge.signing import verifier
+    from bsmtp_batch.importer.one import Options
+
+    return Options(
         spool=settings.node.spool,
         node=settings.node.name,
-        policy=policy,
-        target=target,
+        policy=_policy([*settings.imports.local_domains, *(local_domains or [])]),
+        target=target_of(to or settings.imports.to, settings.node.name, needed=not dry_run),
         bounce=settings.imports.on_reject == "bounce",
-        force=chosen,
-        salvage=salvage,
         dry_run=dry_run,
         verify=verifier(settings.node.allowed_signers) if settings.node.allowed_signers else None,
     )
-    return stage.run(files or [], options, watcher)
 
 
 def _policy(domains: list[str]) -> Policy:
@@ -122,7 +130,8 @@ def _policy(domains: list[str]) -> Policy:
         raise Usage(str(error), safe="Nothing was sent", next="mend the domain") from error
 
 
-def _target(url: str, node: str, *, needed: bool) -> Target | None:
+def target_of(url: str, node: str, *, needed: bool) -> Target | None:
+    """The target at ``url``; ``needed``: without one there is ``errors.Usage``."""
     from bsmtp_batch.errors import Usage
     from bsmtp_batch.replay import address, targets
 

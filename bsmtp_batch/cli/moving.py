@@ -13,7 +13,7 @@ import typer
 from bsmtp_batch.cli import common
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from bsmtp_batch.config import Peer as Section
     from bsmtp_batch.config import Settings
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from bsmtp_batch.spool.store import Spool
 
     Contact = Callable[[Spool, Courier, list[str], Terms], Iterable[int]]
-    Direct = Callable[[Spool, Settings, Section, Terms], Iterable[int]]
+    ByMail = Callable[[Spool, Settings, str, Section, Terms], Iterable[int]]
 
 Peer = Annotated[
     str | None,
     typer.Argument(
         metavar="[PEER|URL]",
-        help="A [peer.NAME] of the settings, dir:/path, scp://user@host/, rsync://user@host/ or smtp://[host] (push);"
-        " default: every peer in turn.",
+        help="A [peer.NAME] of the settings, dir:/path, scp://user@host/, rsync://user@host/, smtp://[host] (push)"
+        " or odmr://user@host/ (pull); default: every peer in turn.",
     ),
 ]
 Routes = Annotated[
@@ -66,13 +66,22 @@ Tls = Annotated[
     typer.Option(
         "--tls",
         metavar="MODE",
-        help="With smtp://: none, opportunistic (as MTAs do), starttls or implicit (both want a good certificate).",
+        help="With smtp:// and odmr://: none, starttls or implicit (both want a good certificate), and with smtp://"
+        " opportunistic (as MTAs do).",
     ),
 ]
 CaFile = Annotated[
     str | None,
     typer.Option(
         "--ca-file", metavar="FILE", help="Who issues good certificates (PEM); default: what the system trusts."
+    ),
+]
+SecretFile = Annotated[
+    str | None,
+    typer.Option(
+        "--secret-file",
+        metavar="FILE",
+        help="With odmr://: its first line is the password; comes before the peer's own.",
     ),
 ]
 TLS_MODES = ("none", "opportunistic", "starttls", "implicit")
@@ -88,6 +97,11 @@ class Flags:
     window: str | None = None
     tls: str | None = None
     ca_file: str | None = None
+    secret_file: str | None = None
+
+
+MAIL = ("smtp:", "odmr:")
+"""How the urls of mail servers begin: what is moved to or from them is messages and not batches."""
 
 
 def with_each(
@@ -96,13 +110,14 @@ def with_each(
     flags: Flags,
     contact: Contact,
     *,
-    direct: Direct | None = None,
+    mail: Mapping[str, ByMail] | None = None,
     config: str | None,
     spool: str | None,
     json: bool,
 ) -> int:
     """Run ``contact`` (spool, courier, the peer's routes, its terms; gives exit codes) with each peer; the worst of
-    its codes. A peer that is a mail server has ``direct`` (spool, settings, the peer's section, its terms) instead.
+    its codes. With a peer that is a mail server it is what ``mail`` has for its scheme (spool, settings, the peer's
+    name and section, its terms) instead.
 
     Trouble with one peer does not keep the others waiting, and one that is outside its window is told and left alone.
     """
@@ -117,19 +132,20 @@ def with_each(
     codes = [0]
     for name, section in peers(settings, peer):
         try:
-            if section.url.startswith("smtp:") and direct is None:
+            by_mail = (mail or {}).get(section.url.partition(":")[0])
+            if section.url.startswith(MAIL) and by_mail is None:
                 if peer is not None:
                     raise _one_way(section.url)
                 continue
             chosen = _with(flags, section, named=peer is not None)
-            courier = None if chosen.url.startswith("smtp:") else courier_for(chosen.url, _options(chosen))
+            courier = None if by_mail else courier_for(chosen.url, _options(chosen))
             terms = _terms(settings, chosen)
             if terms is None:
                 codes += tell(_outside(verb, name, chosen.window), json=json)
             elif courier is not None:
                 codes += contact(store, courier, chosen.routes, terms)
-            elif direct is not None:
-                codes += direct(store, settings, chosen, terms)
+            elif by_mail is not None:
+                codes += by_mail(store, settings, name, chosen, terms)
         except Problem as problem:
             common.complain(common.printable(f"bsmtp-batch: {problem}"))
             codes.append(problem.code)
@@ -178,6 +194,7 @@ def _with(flags: Flags, peer: Section, *, named: bool) -> Section:
         "window": window,
         "tls": _mode,
         "ca_file": file,
+        "secret_file": file,
     }
     for key, check in checks.items():
         given = getattr(flags, key)
@@ -196,10 +213,12 @@ def _with(flags: Flags, peer: Section, *, named: bool) -> Section:
 
 def _unused(key: str, url: str) -> str:
     """Why the flag for ``key`` is not for a peer at ``url``; ``""`` when it is."""
-    if key in ("identity", "known_hosts") and url.startswith(("dir:", "smtp:")):
+    if key in ("identity", "known_hosts") and url.startswith(("dir:", *MAIL)):
         return f"leave it out: a {'directory' if url.startswith('dir:') else 'mail server'} is reached without ssh"
     if key in ("tls", "ca_file") and url.startswith(("dir:", "scp:", "rsync:")):
-        return "leave it out: it is for smtp:// only"
+        return "leave it out: it is for smtp:// and odmr:// only"
+    if key == "secret_file" and not url.startswith("odmr:"):
+        return "leave it out: it is for odmr:// only"
     return ""
 
 
@@ -212,6 +231,12 @@ def _mode(value: object) -> object:
 def _one_way(url: str) -> Exception:
     from bsmtp_batch.errors import Usage
 
+    if url.startswith("odmr:"):
+        return Usage(
+            f"nothing is pushed to {url} by itself: the mail of the peer's routes goes up when ours is collected",
+            safe="Nothing was moved",
+            next="pull from it",
+        )
     return Usage(
         f"nothing can be pulled from {url}: an SMTP server sends mail and is not asked for it",
         safe="Nothing was moved",

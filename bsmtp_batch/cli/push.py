@@ -63,7 +63,7 @@ def command(
                 )
         return []
 
-    def direct(store: Spool, settings: Settings, section: Section, terms: Terms) -> list[int]:
+    def direct(store: Spool, settings: Settings, _: str, section: Section, terms: Terms) -> list[int]:
         from bsmtp_batch.cli import sending
 
         common.need_spool(store.path)
@@ -75,7 +75,7 @@ def command(
         return sending.send(store, settings, chosen, target, terms, json=json)
 
     flags = moving.Flags(identity, known_hosts, max_bytes, window, tls, ca_file)
-    return moving.with_each("push", peer, flags, contact, direct=direct, config=config, spool=spool, json=json)
+    return moving.with_each("push", peer, flags, contact, mail={"smtp": direct}, config=config, spool=spool, json=json)
 
 
 def _those_there(store: Spool, theirs: list[str]) -> list[Route]:

@@ -31,7 +31,7 @@ def server(peer: Section, node: str) -> CustomerServer:
     except BadUrl as error:
         raise Usage(str(error), safe="Nothing was sent", next=f"write {address.FORMS}") from error
     user = peer.user.encode()
-    password = _secret(peer.secret_file) if user else b""
+    password = secret(peer.secret_file) if user else b""
     return CustomerServer(place, Security(peer.tls, peer.ca_file, user, password), node=node)
 
 
@@ -79,15 +79,16 @@ def notices(settings: Settings) -> Target | None:
         ) from error
 
 
-def _secret(path: str) -> bytes:
+def secret(path: str) -> bytes:
+    """The password in the file ``path``. Raises ``errors.Setting``."""
     from bsmtp_batch.edge.user import user_name
     from bsmtp_batch.errors import Setting
 
     try:
         with open(path, "rb") as file:
             open_to_all = os.fstat(file.fileno()).st_mode & (stat.S_IROTH | stat.S_IWOTH)
-            secret = file.readline(4096).rstrip(b"\r\n")
-        fault = "everybody on this machine may read it" if open_to_all else "" if secret else "its first line is empty"
+            found = file.readline(4096).rstrip(b"\r\n")
+        fault = "everybody on this machine may read it" if open_to_all else "" if found else "its first line is empty"
     except OSError as error:
         fault = f"{user_name()} cannot read it: {error.strerror}"
     if fault:
@@ -96,7 +97,7 @@ def _secret(path: str) -> bytes:
             safe="Nothing was sent",
             next=f"write the password into its first line, and let only {user_name()} read it (mode 0600)",
         )
-    return secret
+    return found
 
 
 class Console:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 WIDTH = 140
 """Columns where there is no terminal to ask."""
+WRONG = 78
+"""The code of a contact of which nothing will come before somebody changes a setting."""
 
 
 def register(app: typer.Typer) -> None:
@@ -134,6 +136,7 @@ def _rows(
             "batches": contact.batches,
             "octets": contact.octets,
             "result": contact.result,
+            "code": contact.code,
         }
     yield {"spool": store.path, "reserve": reserve_size(store)}
 
@@ -163,7 +166,11 @@ def _show(store: Spool, routes: list[RouteStatus], origins: list[OriginStatus], 
         console.print(_contacts_table(known, now))
     for contact in known:
         if contact.result != "ok":
-            typer.echo(common.printable(f"{contact.direction} {contact.peer}: {contact.result}"))
+            typer.secho(
+                common.printable(f"{contact.direction} {contact.peer}: {contact.result}"),
+                fg="red" if contact.code == WRONG else None,
+                bold=contact.code == WRONG,
+            )
     asides = [("set aside", a) for r in routes for a in r.aside] + [("set aside", a) for o in origins for a in o.aside]
     odd = [("odd", a) for r in routes for a in r.odd] + [("odd", a) for o in origins for a in o.odd]
     for kind, aside in (*asides, *odd):
@@ -216,6 +223,7 @@ def _contacts_table(known: list[Contact], now: float) -> Any:
 
     table = _table("Last contacts", "peer", "direction", "ago", "batches", "size", "result")
     for c in known:
-        result = "ok" if c.result == "ok" else "see below"
-        table.add_row(common.printable(c.peer), c.direction, age(c.ended, now), str(c.batches), size(c.octets), result)
+        result = "ok" if c.result == "ok" else "settings, see below" if c.code == WRONG else "see below"
+        cells = (common.printable(c.peer), c.direction, age(c.ended, now), str(c.batches), size(c.octets), result)
+        table.add_row(*cells, style="bold red" if c.code == WRONG else None)
     return table

@@ -18,7 +18,10 @@ good, and the message lies in ``bad/``."""
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """One contact with a peer: ``direction`` is push, pull, receive or dequeue; ``result`` is ``ok`` or a sentence."""
+    """One contact with a peer: ``direction`` is push, pull, receive or dequeue; ``result`` is ``ok`` or a sentence.
+
+    ``code`` 78: nothing will come of it before somebody changes a setting. Over ODMR ``batches`` counts messages.
+    """
 
     peer: str
     direction: str
@@ -27,6 +30,7 @@ class Contact:
     batches: int
     octets: int
     result: str
+    code: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,20 +57,31 @@ class Ledger:
     # -- contacts and batches ------------------------------------------------------------------------------------
 
     def record_contact(  # noqa: PLR0917 - a row, in the order of its columns
-        self, peer: str, direction: str, started: float, ended: float, batches: int, octets: int, result: str
+        self,
+        peer: str,
+        direction: str,
+        started: float,
+        ended: float,
+        batches: int,
+        octets: int,
+        result: str,
+        code: int = 0,
     ) -> None:
-        """Remember one contact: ``direction`` push, pull, receive or dequeue; ``result`` is ``ok`` or a sentence."""
+        """Remember one contact: ``direction`` push, pull, receive or dequeue; ``result`` is ``ok`` or a sentence.
+
+        ``code`` is the exit code that goes with the result where it matters which: 78 for what somebody has to change.
+        """
         with self._transaction() as database:
             database.execute(
-                "INSERT INTO contact (peer, direction, started, ended, batches, octets, result)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (peer, direction, started, ended, batches, octets, result),
+                "INSERT INTO contact (peer, direction, started, ended, batches, octets, result, code)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (peer, direction, started, ended, batches, octets, result, code),
             )
 
     def last_contacts(self) -> list[Contact]:
         """The latest contact of every peer and direction, by peer."""
         rows = self._rows(
-            "SELECT peer, direction, started, ended, batches, octets, result FROM contact"
+            "SELECT peer, direction, started, ended, batches, octets, result, code FROM contact"
             " WHERE id IN (SELECT max(id) FROM contact GROUP BY peer, direction) ORDER BY peer, direction"
         )
         return [Contact(*row) for row in rows]

@@ -23,7 +23,7 @@ def converse(session: Session, reception: Reception, channel: Channel, *, patien
     try:
         _send(channel, reception.greeting(), session, patience)
         # What came behind the 250 to ATRN is here already, and who sent it waits for our answer.
-        _send(channel, _all(session, reception, session.resume()), session, patience)
+        _answer(session, reception, channel, session.resume(), patience)
         while not reception.over:
             _one(session, reception, channel, patience)
     finally:
@@ -41,7 +41,12 @@ def _one(session: Session, reception: Reception, channel: Channel, patience: flo
         raise Lost(f"nothing came for a long time while {doing}") from None
     except OSError as error:
         raise Lost(f"the connection was lost while {doing}: {error}") from error
-    _send(channel, answers(session, reception, data), session, patience)
+    _answer(session, reception, channel, session.receive(data), patience)
+
+
+def _answer(session: Session, reception: Reception, channel: Channel, events: list[Event], patience: float) -> None:
+    doing = session.doing
+    _send(channel, _all(session, reception, events), session, patience)
     if session.reading is Reading.ENDED and not reception.said_goodbye:
         raise Lost(f"the connection was closed while {doing}")
 

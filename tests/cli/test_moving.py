@@ -202,7 +202,7 @@ def test_a_damaged_message_is_told_and_makes_65(cli, spool):
     assert status["set_aside"][0]["reason"]
 
 
-@pytest.mark.parametrize("url", ["odmr://x", "ftp:/x", "nobody", "dir:relative", "dir:"])
+@pytest.mark.parametrize("url", ["uucp://x", "ftp:/x", "nobody", "dir:relative", "dir:"])
 def test_an_unknown_scheme_or_peer_names_what_there_is(cli, spool, url):
     cli("route", "add", "a.example", spool=spool)
     for verb in ("push", "pull"):
