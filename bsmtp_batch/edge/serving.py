@@ -12,8 +12,6 @@ import ssl
 from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
 
-from bsmtp_batch.edge.sockets import CHUNK
-
 _T = TypeVar("_T")
 Socket = socket.socket
 """What listens."""
@@ -86,21 +84,37 @@ class Line(asyncio.Protocol):
     # --- called by whoever serves -------------------------------------------------------------------------------
 
     async def read(self, seconds: float) -> bytes:
-        """The octets that arrive next; ``b""`` at the end. Raises ``TimeoutError``."""
+        """The octets that arrive next; ``b""`` at the end. Raises ``TimeoutError``, also after :meth:`wake`.
+
+        All there are: what stayed here in the clear would be taken for the first octets under TLS.
+        """
         if not self._received and not self._ended:
             self._readable.clear()
             if not self.transport.is_closing():
                 self.transport.resume_reading()
                 await asyncio.wait_for(self._readable.wait(), seconds)
-        data = bytes(self._received[:CHUNK])
-        del self._received[: len(data)]
+        data = bytes(self._received)
+        self._received.clear()
+        if not data and not self._ended and not self.transport.is_closing():
+            raise TimeoutError
         return data
+
+    def wake(self) -> None:
+        """Whoever waits for octets is not to wait any longer."""
+        self._readable.set()
 
     async def write(self, data: bytes, seconds: float) -> None:
         """Hand ``data`` over. Raises ``TimeoutError``, ``ConnectionError``."""
         if self.transport.is_closing():
             raise ConnectionResetError("the connection is gone")
         self.transport.write(data)
+        await asyncio.wait_for(self._writable.wait(), seconds)
+
+    async def write_lines(self, data: bytes, seconds: float) -> None:
+        """As :meth:`write`; under TLS each line of ``data`` is a record."""
+        if self.transport.is_closing():
+            raise ConnectionResetError("the connection is gone")
+        self.transport.writelines(data.splitlines(keepends=True))
         await asyncio.wait_for(self._writable.wait(), seconds)
 
     async def flush(self, seconds: float) -> None:
@@ -119,9 +133,9 @@ class Line(asyncio.Protocol):
         self._transport = made
 
     def peer(self) -> str:
-        """The address at the other end, without its port."""
+        """The address at the other end, without its port; an IPv4 address as such also where we listen with IPv6."""
         name = self.transport.get_extra_info("peername")
-        return str(name[0]) if isinstance(name, tuple) else "local"
+        return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else "local"
 
     def certificate(self) -> tuple[bytes, dict[str, object]] | None:
         """The client's certificate as DER and, where its chain was verified, its parts; None without one."""
@@ -165,11 +179,15 @@ class Bridge:
         self._loop.call_soon_threadsafe(self._line.close)
 
     async def _send(self, data: bytes, seconds: float) -> None:
-        for piece in data.splitlines(keepends=True) if self._lines else [data]:
-            await self._line.write(piece, seconds)
+        await (self._line.write_lines if self._lines else self._line.write)(data, seconds)
 
     def _wait(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         try:
-            return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+            waiting = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError as error:  # the loop is closed
+            coroutine.close()
+            raise ConnectionResetError("the daemon is gone") from error
+        try:
+            return waiting.result()
         except asyncio.CancelledError as error:
             raise ConnectionResetError("the daemon is going down") from error

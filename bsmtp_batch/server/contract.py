@@ -36,6 +36,9 @@ class Turn(Protocol):
         """Send it over ``channel``, on which we are the client of ``session`` now; blocks until that is done, never
         raises. What the far side did not say yes to stays."""
 
+    def end(self) -> None:
+        """Have :meth:`send` end once nothing waits any more, although it was to stay; from any thread, never blocks."""
+
     def close(self) -> None:
         """Let go of it; never raises."""
 

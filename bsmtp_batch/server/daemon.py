@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from bsmtp_batch.accounts.backoff import network
 from bsmtp_batch.edge.serving import Line, Socket
 from bsmtp_batch.server.line import Driver, Listener
 
 SESSIONS = 500
 """Connections at one time."""
 EACH = 20
-"""Of these, from one address."""
+"""Of these, from one address, which is for IPv6 a network of 64 bits."""
 GRACE = 5.0
 """Seconds that sessions have to end when the daemon does."""
 _BUSY = b"421 4.3.2 too many connections, come back later\r\n"
@@ -40,6 +41,7 @@ class Daemon:
         self._movers = movers
         self._tell = tell
         self._sessions: set[asyncio.Task[None]] = set()
+        self._drivers: set[Driver] = set()
         self._addresses: Counter[str] = Counter()
 
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], None] = lambda: None) -> None:
@@ -68,25 +70,30 @@ class Daemon:
 
     async def _serve(self, line: Line, listener: Listener) -> None:
         await line.made
-        address = line.peer()
+        address = network(line.peer())
         if len(self._sessions) > SESSIONS or self._addresses[address] >= EACH:
             if not listener.implicit:
                 line.transport.write(_BUSY)
             line.close()
             return
         self._addresses[address] += 1
+        driver = Driver(line, listener, self._workers, self._movers)
+        self._drivers.add(driver)
         try:
-            await Driver(line, listener, self._workers, self._movers).serve()
+            await driver.serve()
         except Exception as error:  # noqa: BLE001 - one session must not end the others, and must be told of
             self._tell(f"serve: a session from {address} ended by a fault of ours: {error!r}")
         finally:
             line.abort()
+            self._drivers.discard(driver)
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]
 
     async def _end_sessions(self) -> None:
         """Let sessions end by themselves for a moment, then end them: what was not answered stays where it is."""
+        for driver in self._drivers:
+            driver.stop()
         if self._sessions:
             await asyncio.wait(self._sessions, timeout=GRACE)
         for task in self._sessions:

@@ -54,7 +54,7 @@ class HubSession:
         self.claim: tuple[ServerLogin, Claim] | None = None
         """A proof to be looked at when :attr:`next` is ``CLAIM``; the verdict goes to :meth:`settled`."""
         self.pause = 0.0
-        """Seconds to wait before what :meth:`answer` returned is written: what a wrong guess costs."""
+        """Seconds to wait before what was returned is written, what a wrong guess costs; the caller sets it back."""
 
     def greeting(self) -> bytes:
         """The first thing to write."""
@@ -62,7 +62,6 @@ class HubSession:
 
     def answer(self, event: Event) -> bytes:
         """The octets to write for ``event``; then look at :attr:`next`."""
-        self.pause = 0.0
         match event:
             case StartTls():
                 out = self._starttls()
@@ -89,8 +88,10 @@ class HubSession:
         return self._stepped(verdict)
 
     def upgraded(self, client: Client) -> None:
-        """TLS is up, and ``client`` is who came with it; what was said before is forgotten (RFC 3207 section 4.2)."""
+        """TLS is up, and ``client`` is who came with it; what was said before is forgotten (RFC 3207 section 4.2), but
+        for wrong guesses."""
         self._client = client
+        self.account = self._login = None
         self._stay = False
         self._reception = self._receiving(None)
         self.next = Next.READ

@@ -14,6 +14,7 @@ from bsmtp_batch.accounts.gate import Gate
 from bsmtp_batch.edge.serving import Bridge, Line
 from bsmtp_batch.server.contract import Client, Hub
 from bsmtp_batch.server.hub import HubSession, Next
+from bsmtp_batch.wire.events import Event, Violation
 from bsmtp_batch.wire.sasl.values import Certificate
 from bsmtp_batch.wire.session import Role, Session
 
@@ -48,6 +49,16 @@ class Driver:
         self._movers = movers
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
+        self._hub: HubSession | None = None
+        self._turned = self._stopping = False
+
+    def stop(self) -> None:
+        """End soon: after the answer that is being made, with a line that was turned round when nothing is sent."""
+        self._stopping = True
+        if not self._turned:
+            self._line.wake()
+        elif self._hub is not None and self._hub.turn is not None:
+            self._hub.turn.end()
 
     async def serve(self) -> None:
         """Do it; raises nothing but what cancels the task."""
@@ -63,7 +74,7 @@ class Driver:
 
     async def _session(self) -> None:
         session = Session(Role.SERVER, secure=self._listener.implicit)
-        hub = HubSession(session, self._listener.hub, self._client())
+        self._hub = hub = HubSession(session, self._listener.hub, self._client())
         try:
             await self._write(hub.greeting(), session)
             while hub.next is Next.READ:
@@ -81,14 +92,15 @@ class Driver:
         try:
             data = await self._next(session, hub)
         except TimeoutError:
-            await self._write(hub.goodbye(b"it took too long"), session)
+            reason = b"going down" if self._stopping else b"it took too long"
+            await self._write(hub.goodbye(reason), session)
             return
         out = await self._run(self._workers, lambda: _answers(session, hub, data))
-        if hub.claim is not None:
+        while hub.claim is not None:
             out += hub.settled(await self._listener.gate.settle(*hub.claim, self._line.peer()))
+            pause, hub.pause = hub.pause, 0.0
+            await asyncio.sleep(pause * self._listener.patience)
             out += await self._run(self._workers, lambda: _answers(session, hub, None))
-        if hub.pause:
-            await asyncio.sleep(hub.pause)
         if out:
             await self._write(out, session)
         if hub.next is Next.TLS:
@@ -101,8 +113,8 @@ class Driver:
         """The next octets. A request has so much time, not each octet of it; a stranger has so much altogether."""
         limit = session.timeout * self._listener.patience
         if hub.account is None:
-            limit = min(limit, self._began + STRANGER - self._loop.time())
-        if limit <= 0:
+            limit = min(limit, self._began + STRANGER * self._listener.patience - self._loop.time())
+        if limit <= 0 or self._stopping:
             raise TimeoutError
         return await self._line.read(limit)
 
@@ -110,7 +122,16 @@ class Driver:
         assert hub.turn is not None
         session.turn()
         turn, bridge = hub.turn, Bridge(self._line, self._loop, lines=session.secure)
-        await self._run(self._movers, lambda: turn.send(bridge, session))
+        self._turned = True
+        if self._stopping:
+            turn.end()
+        sending = self._loop.run_in_executor(self._movers, lambda: turn.send(bridge, session))
+        try:
+            await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            self._line.abort()  # a thread cannot be called off: it ends because its line has
+            await sending
+            raise
 
     async def _write(self, data: bytes, session: Session) -> None:
         await self._line.write(data, session.timeout * self._listener.patience)
@@ -134,6 +155,12 @@ def _answers(session: Session, hub: HubSession, data: bytes | None) -> bytes:
     out = b""
     events = session.resume() if data is None else session.receive(data)
     while events:
-        out += b"".join(map(hub.answer, events))
+        out += b"".join(map(hub.answer, _carried_out(events)))
         events = session.resume() if hub.next is Next.READ else []
     return out
+
+
+def _carried_out(events: list[Event]) -> list[Event]:
+    """``events`` without a request that was followed by what must never follow it (STARTTLS, ATRN): its place has been
+    taken by the violation, which is all that is answered."""
+    return [event for event in events if isinstance(event, Violation) and event.fatal] or events

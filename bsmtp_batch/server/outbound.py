@@ -49,7 +49,6 @@ class Means:
     open_ledger: Callable[[], Ledger]
     tell: Callable[[str], None]
     now: Callable[[], float] = time.monotonic
-    wait: Callable[[float], None] = time.sleep
 
 
 class Waiting:
@@ -109,6 +108,9 @@ class Held:
         self._means = means
         self._stay = stay
         self._channel: Channel | None = None
+        self._batches = self._octets = 0
+        self._over = False
+        """Whether the line is not to stay any longer."""
         self._gone = threading.Event()
 
     def any(self) -> bool:
@@ -126,28 +128,37 @@ class Held:
         self._channel = channel
         connection = SmtpConnection(channel, Protocol.SMTP, session=session)
         started, before = time.time(), self._means.now()
-        result, sent = "ok", (0, 0)
+        result = "ok"
         try:
             with self._means.open_ledger() as ledger:
                 try:
                     connection.greet(self._means.node)
                     lent = _Lent(connection)
-                    sent, result = self._all(lent, ledger)
+                    result = self._all(lent, ledger)
                     if self._stay and not lent.lost:
                         self._keep(lent, ledger)
                 except Unreachable as unreachable:
                     result = str(unreachable)
                 finally:
-                    ledger.record_contact(f"odmr:{self.account}", "push", started, time.time(), *sent, result)
+                    ledger.record_contact(
+                        f"odmr:{self.account}", "push", started, time.time(), self._batches, self._octets, result
+                    )
         except Problem as problem:
             result = str(problem)
         finally:
             connection.close()
             spent = self._means.now() - before
-            self._means.tell(f"odmr {self.account}: {sent[0]} batches, {sent[1]} octets in {spent:.0f} s: {result}")
+            self._means.tell(
+                f"odmr {self.account}: {self._batches} batches, {self._octets} octets in {spent:.0f} s: {result}"
+            )
+
+    def end(self) -> None:
+        """See :class:`~bsmtp_batch.server.contract.Turn`."""
+        self._over = True
 
     def make_way(self) -> bool:
         """End the line, on which nothing goes on; whether it has ended."""
+        self.end()
         if self._channel is not None:
             self._channel.close()
         return self._gone.wait(YIELD)
@@ -157,9 +168,8 @@ class Held:
         self._waiting.leave(self)
         self._gone.set()
 
-    def _all(self, lent: _Lent, ledger: Ledger) -> tuple[tuple[int, int], str]:
-        """Send what is sealed; batches, octets and what was in the way."""
-        batches = octets = 0
+    def _all(self, lent: _Lent, ledger: Ledger) -> str:
+        """Send what is sealed; what was in the way."""
         result = "ok"
         for route in self._routes:
             if lent.lost:
@@ -167,31 +177,53 @@ class Held:
             target = OpenLine(lent, f"odmr:{self.account}")
             means = self._means
             found = dispatch_route(route, target, ledger=ledger, terms=means.terms, watcher=means.watcher)
-            batches, octets = batches + found.batches, octets + found.octets
+            self._batches, self._octets = self._batches + found.batches, self._octets + found.octets
             result = found.result if result == "ok" else result
-        return (batches, octets), lent.lost or result
+        return lent.lost or result
 
     def _keep(self, lent: _Lent, ledger: Ledger) -> None:
         """Send what comes, as soon as it is there, until the line ends."""
         heard = tried = self._means.now()
-        while not lent.lost:
+        left = self._sealed()
+        while not lent.lost and not self._over:
             self.idle = True
-            if self._new() or self._means.now() - tried >= RETRY:
+            now = self._means.now()
+            if self._new() or self._sealed() - left or now - tried >= RETRY:
                 self.idle = False
                 for route in self._routes:
                     self._seal(route)
                 self._all(lent, ledger)
+                left = self._sealed()
                 heard = tried = self._means.now()
-            elif self._means.now() - heard >= ALIVE:
-                if not lent.still_there():
-                    return
+            elif now - heard >= ALIVE:
+                lent.still_there()
                 heard = self._means.now()
-            else:
-                self._means.wait(LOOK)
+            if not lent.lost:
+                self._rest(lent)
+
+    def _rest(self, lent: _Lent) -> None:
+        """Wait a moment, and hear when the other side ends the line meanwhile: it has nothing else to say."""
+        assert self._channel is not None
+        try:
+            self._channel.receive(LOOK)
+            lent.lost = "the customer ended the connection"
+        except TimeoutError:
+            pass
+        except OSError as error:
+            lent.lost = f"the connection was lost: {error}"
 
     def _new(self) -> bool:
         """Whether mail has come in."""
         return any(next(listing.entries(route.at(names.NEW), lenient=True), None) is not None for route in self._routes)
+
+    def _sealed(self) -> frozenset[str]:
+        """The files of the batches that wait, whoever has sealed them."""
+        return frozenset(
+            entry.name
+            for route in self._routes
+            for entry in listing.entries(route.at(names.READY), lenient=True)
+            if isinstance(entry, listing.Entry)
+        )
 
     def _seal(self, route: Route) -> None:
         try:
