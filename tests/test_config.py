@@ -68,7 +68,7 @@ def test_faults_come_in_the_order_of_the_file_and_say_what_to_write(tmp_path):
         f"  {path}:6:1: route.a.example.min_inodes: write a whole number",
         f"  {path}:7:1: route.a.example.dialect: write 'esmtp' or 'classic'",
         f'  {path}:10:1: peer.other.url: begin with the scheme: "dir:/media/stick", "scp://user@host/",'
-        ' "rsync://user@host/" or "smtp://[host]:25"',
+        ' "rsync://user@host/", "smtp://[host]:25" or "odmr://user@host/"',
         f'  {path}:12:1: import.to: begin with the scheme: "smtp://127.0.0.1:25", "maildir:/path"',
         f'  {path}:13:1: import.local_domains: write a list: ["one", "two"]',
         f"  {path}:14:1: import.keep: write 0 or a number above it",

@@ -105,12 +105,14 @@ class Collecting:
         )
 
     def _means(self, stack: ExitStack, ledger: Ledger, stop: Stop) -> Callable[[], Means]:
+        from bsmtp_batch.ledger import Ledger
         from bsmtp_batch.odmr import Means
         from bsmtp_batch.reception.store import Store
         from bsmtp_batch.spool.inbox import Inbox
 
         watcher = Console(json=self._wishes.json, stay=self._wishes.stay)
-        store = Store(Inbox(self._store.path, self._origin), self._settings.node.name, lambda: ledger, tell=_complain)
+        inbox, path = Inbox(self._store.path, self._origin), self._store.ledger
+        store = Store(inbox, self._settings.node.name, lambda: Ledger(path), tell=_complain)
         if self._wishes.direct:
             from bsmtp_batch.reception.direct import Direct
 

@@ -185,7 +185,7 @@ def test_max_bytes_bounds_the_mail_of_one_contact(hub, cli):
         (["push", "smtp://u@h", "site.example"], "holds a user name"),
         (["push", "--tls", "perhaps", "smtp://[h]", "site.example"], "write one of: none, opportunistic"),
         (["push", "--identity", "/k", "smtp://[h]", "site.example"], "a mail server is reached without ssh"),
-        (["push", "--tls", "none", "dir:/x", "site.example"], "it is for smtp:// only"),
+        (["push", "--tls", "none", "dir:/x", "site.example"], "it is for smtp:// and odmr:// only"),
         (["pull", "smtp://[h]"], "an SMTP server sends mail and is not asked for it"),
     ],
 )
@@ -210,7 +210,7 @@ def test_pulling_from_every_peer_leaves_mail_servers_out(hub, cli, config, tmp_p
         ({"user": "hub"}, "set both user and secret_file"),
         ({"secret_file": "/etc/secret"}, "set both user and secret_file"),
         ({"tls": "yes"}, "peer.site.tls"),
-        ({"url": "dir:/x", "tls": "starttls"}, "set url to an smtp:// one"),
+        ({"url": "dir:/x", "tls": "starttls"}, "set url to an smtp:// or odmr:// one"),
         ({"identity": "/etc/key"}, "set url to an scp:// or rsync:// one"),
     ],
 )
