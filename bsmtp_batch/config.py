@@ -206,7 +206,7 @@ class Peer(_Section):
     @field_validator("secret_file")
     @classmethod
     def _login_whole(cls, value: str, info: ValidationInfo) -> str:
-        by_url = "@" in info.data.get("url", "")
+        by_url = "@" in info.data.get("url", "@")
         if bool(value) != bool(info.data.get("user", value)) and not by_url:
             raise ValueError("set both user and secret_file, or neither")
         return value

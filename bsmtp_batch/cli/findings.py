@@ -80,6 +80,8 @@ def _files(settings: Settings) -> Iterator[Finding]:
         yield from _file(("peer", name, "identity"), peer.identity, secret=True)
         yield from _file(("peer", name, "known_hosts"), peer.known_hosts)
         yield from _file(("peer", name, "allowed_signers"), peer.allowed_signers)
+        yield from _file(("peer", name, "ca_file"), peer.ca_file)
+        yield from _file(("peer", name, "cert_file"), peer.cert_file)
 
 
 def _file(setting: tuple[str, ...], path: str, *, secret: bool = False) -> Iterator[Finding]:
