@@ -142,7 +142,7 @@ class Serving:
     def _pushes(self) -> Pushes:
         settings = self._settings
         return Pushes(
-            domains={name: self._domains(name) for name in self._spool.routes()},
+            domains=lambda: {name: self._domains(name) for name in self._spool.routes()},
             peers=self._peers(),
             rights=self._rights,
             networks=tuple(map(ip_network, settings.serve.etrn_from)),

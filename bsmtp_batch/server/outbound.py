@@ -25,6 +25,8 @@ ALIVE = 60.0
 """Seconds without mail after which the other side is asked whether it is there."""
 RETRY = 300.0
 """Seconds after which what was put off on such a line is tried again."""
+STALE = 180.0
+"""Seconds without an octet in either direction after which a line is taken for dead when its customer calls again."""
 YIELD = 10.0
 """Seconds in which a line that only waits has to make way for a new one of its account."""
 
@@ -81,10 +83,11 @@ class Waiting:
         return found
 
     def _enter(self, held: Held) -> bool:
-        """Be the one session of the account; an older one that only waits for mail has to go."""
+        """Be the one session of the account; an older one that only waits for mail, or on whose line nothing has moved
+        for a while, has to go: whose line has died without a word would be locked out by his own ghost."""
         with self._lock:
             older = self._active.get(held.account)
-        if older is not None and not (older.idle and older.make_way()):
+        if older is not None and not (older.yields and older.make_way()):
             return False
         with self._lock:
             return self._active.setdefault(held.account, held) is held
@@ -107,7 +110,7 @@ class Held:
         self._routes = routes
         self._means = means
         self._stay = stay
-        self._channel: Channel | None = None
+        self._channel: _Watched | None = None
         self._batches = self._octets = 0
         self._over = False
         """Whether the line is not to stay any longer."""
@@ -125,7 +128,7 @@ class Held:
 
     def send(self, channel: Channel, session: Session) -> None:
         """See :class:`~bsmtp_batch.server.contract.Turn`."""
-        self._channel = channel
+        self._channel = channel = _Watched(channel, self._means.now)
         connection = SmtpConnection(channel, Protocol.SMTP, session=session)
         started, before = time.time(), self._means.now()
         result = "ok"
@@ -155,6 +158,12 @@ class Held:
     def end(self) -> None:
         """See :class:`~bsmtp_batch.server.contract.Turn`."""
         self._over = True
+
+    @property
+    def yields(self) -> bool:
+        """Whether it would be no loss to end this line."""
+        channel = self._channel
+        return self.idle or (channel is not None and self._means.now() - channel.moved >= STALE)
 
     def make_way(self) -> bool:
         """End the line, on which nothing goes on; whether it has ended."""
@@ -230,6 +239,30 @@ class Held:
             self._means.seal(route)
         except Busy:
             pass  # whoever is at it seals the same mail
+
+
+class _Watched:
+    """A :class:`~bsmtp_batch.edge.sockets.Channel` that remembers when something ``moved`` on it last."""
+
+    def __init__(self, channel: Channel, now: Callable[[], float]) -> None:
+        self._channel = channel
+        self._now = now
+        self.moved = now()
+
+    def send(self, data: bytes | memoryview, seconds: float) -> None:
+        """See ``Channel``."""
+        self._channel.send(data, seconds)
+        self.moved = self._now()
+
+    def receive(self, seconds: float) -> bytes:
+        """See ``Channel``."""
+        data = self._channel.receive(seconds)
+        self.moved = self._now()
+        return data
+
+    def close(self) -> None:
+        """See ``Channel``."""
+        self._channel.close()
 
 
 class _Lent:

@@ -30,12 +30,13 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 class Pushes:
     """What may be started.
 
-    ``domains`` of each route; ``peers``: for each route the name of the peer with a server of its own, where it has
-    one. ``rights`` gives the routes of an account. ``networks`` may ask for any route, ``knocks`` gives the peer whose
-    mail a connection from an address starts. ``run`` pushes to a peer, given routes; it blocks, and never raises.
+    ``domains`` gives the domains of each route there is now; ``peers``: for each route the name of the peer with a
+    server of its own, where it has one. ``rights`` gives the routes of an account. ``networks`` may ask for any route,
+    ``knocks`` gives the peer whose mail a connection from an address starts. ``run`` pushes to a peer, given routes; it
+    blocks, and never raises.
     """
 
-    domains: Mapping[str, frozenset[str]]
+    domains: Callable[[], Mapping[str, frozenset[str]]]
     peers: Mapping[str, str]
     rights: Callable[[str], Iterable[str]]
     networks: Networks
@@ -59,7 +60,7 @@ class PushTriggers:
         if account is not None:
             allowed = set(self._pushes.rights(account))
         elif any(ip_address(client.address) in network for network in self._pushes.networks):
-            allowed = set(self._pushes.domains)
+            allowed = set(self._pushes.domains())
         else:
             return NOT_YOURS
         chosen = [route for route in self._named(node.decode("ascii", "replace").lower(), option) if route in allowed]
@@ -79,12 +80,13 @@ class PushTriggers:
             self._start(peer, tuple(route for route, name in self._pushes.peers.items() if name == peer))
 
     def _named(self, name: str, option: bytes) -> list[str]:
+        there = self._pushes.domains()
         if option == b"#":
-            return [name] if name in self._pushes.domains else []
+            return [name] if name in there else []
         below = f".{name}" if option == b"@" else None
         return [
             route
-            for route, domains in self._pushes.domains.items()
+            for route, domains in there.items()
             if name in domains or (below and any(domain.endswith(below) for domain in domains))
         ]
 

@@ -42,7 +42,7 @@ class Rig:
         self.ran, self.later, self.time = [], Later(), 100.0
         networks = (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
         knocks = {KNOCKER.address: "yard", "2001:db8::7": "site"}
-        pushes = Pushes(DOMAINS, PEERS, lambda name: RIGHTS[name], networks, knocks, self.run)
+        pushes = Pushes(lambda: DOMAINS, PEERS, lambda name: RIGHTS[name], networks, knocks, self.run)
         self.triggers = PushTriggers(pushes, self.later, now=lambda: self.time)
 
     def run(self, peer, routes):
