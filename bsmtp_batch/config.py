@@ -75,7 +75,7 @@ class Node(_Section):
     )
     secrets: File = Field(
         default=DEFAULT_SECRETS,
-        description="What the accounts log in with; written by `bsmtp-batch account`, readable for one user only.",
+        description="What the accounts log in with; written by `bsmtp-batch account add`, readable for one user only.",
     )
 
     @field_validator("secrets")
