@@ -171,8 +171,6 @@ class _Contact:
                 line.session.turn()
                 self._found.turned = True
                 self._receive(line)
-        except Unreachable as unreachable:
-            raise type(unreachable)(f"{self._provider.name}: {unreachable}") from unreachable
         finally:
             line.close()
 

@@ -115,16 +115,13 @@ class Provider:
                 channel = connect_tcp(self.place.host, self.place.port, CONNECT * self.patience)
         except (OSError, UnicodeError) as error:  # a name that no resolver takes is a UnicodeError
             reason = getattr(error, "strerror", None) or str(error)
-            raise Unreachable(f"{self.name} cannot be reached: {reason}") from error
+            raise Unreachable(f"it cannot be reached: {reason}") from error
         line = Line(channel, stop, secure=self._access.mode == "implicit", patience=self.patience)
         try:
             self._enter(line, atrn=atrn)
         except OSError as error:
             channel.close()
-            raise Unreachable(f"{self.name}: {words(error)}") from error
-        except Unreachable as unreachable:
-            line.close()
-            raise type(unreachable)(f"{self.name}: {unreachable}") from unreachable
+            raise Unreachable(words(error)) from error
         except BaseException:
             line.close()
             raise
