@@ -34,10 +34,11 @@ class Line(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
-        self._ended = False
+        self._ended = self._beginning = self._finishing = False
         self._readable = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
+        self._lost = asyncio.Event()
         self.made: asyncio.Future[None] = self._loop.create_future()
 
     @property
@@ -57,8 +58,11 @@ class Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
+        if self._finishing:
+            return
         self._received += data
-        self.transport.pause_reading()
+        if not self._beginning:
+            self.transport.pause_reading()
         self._readable.set()
 
     def eof_received(self) -> bool:
@@ -70,8 +74,8 @@ class Line(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
         self._ended = True
-        self._readable.set()
-        self._writable.set()
+        for event in (self._readable, self._writable, self._lost):
+            event.set()
 
     def pause_writing(self) -> None:
         """See ``asyncio.Protocol``."""
@@ -117,20 +121,30 @@ class Line(asyncio.Protocol):
         self.transport.writelines(data.splitlines(keepends=True))
         await asyncio.wait_for(self._writable.wait(), seconds)
 
-    async def flush(self, seconds: float) -> None:
-        """Wait until all of it is with the system. Raises ``TimeoutError``."""
-        self.transport.set_write_buffer_limits(high=0)
-        await asyncio.wait_for(self._writable.wait(), seconds)
-        self.transport.set_write_buffer_limits()
+    async def finish(self, seconds: float) -> None:
+        """End the connection once all is written, and under TLS once the other side knows. Raises ``TimeoutError``."""
+        self._finishing = True
+        if not self.transport.is_closing():
+            self.transport.resume_reading()  # else TLS waits for ever behind what nobody reads any more
+        self.close()
+        await asyncio.wait_for(self._lost.wait(), seconds)
 
     async def begin_tls(self, context: ssl.SSLContext, seconds: float) -> None:
         """Be the server of a TLS handshake. Raises ``OSError`` (``ssl.SSLError`` among them), ``TimeoutError``."""
-        made = await self._loop.start_tls(
-            self.transport, self, context, server_side=True, ssl_handshake_timeout=seconds
-        )
+        # What a client says right behind the handshake comes before we are given the new transport. To pause the old
+        # one for that would stop TLS itself, for good.
+        self._beginning = True
+        try:
+            made = await self._loop.start_tls(
+                self.transport, self, context, server_side=True, ssl_handshake_timeout=seconds
+            )
+        finally:
+            self._beginning = False
         if made is None:
             raise ConnectionResetError("the connection was lost in the handshake")
         self._transport = made
+        if self._received:
+            made.pause_reading()
 
     def peer(self) -> str:
         """The address at the other end, without its port; an IPv4 address as such also where we listen with IPv6."""

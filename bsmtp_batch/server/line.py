@@ -65,7 +65,7 @@ class Driver:
         try:
             if self._listener.implicit:
                 assert self._listener.tls is not None
-                await self._line.begin_tls(self._listener.tls, HANDSHAKE)
+                await self._line.begin_tls(self._listener.tls, HANDSHAKE * self._listener.patience)
             await self._session()
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             pass  # a client that went away or is no client: nothing was promised to it
@@ -85,7 +85,7 @@ class Driver:
             hub.close()
             if hub.turn is not None:
                 await self._run(self._workers, hub.turn.close)
-        await self._line.flush(FAREWELL)
+        await self._line.finish(FAREWELL)
 
     async def _step(self, session: Session, hub: HubSession) -> None:
         """One read, and what follows from it."""
@@ -105,7 +105,7 @@ class Driver:
             await self._write(out, session)
         if hub.next is Next.TLS:
             assert self._listener.tls is not None
-            await self._line.begin_tls(self._listener.tls, HANDSHAKE)
+            await self._line.begin_tls(self._listener.tls, HANDSHAKE * self._listener.patience)
             session.upgraded()
             hub.upgraded(self._client())
 
