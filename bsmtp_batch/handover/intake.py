@@ -57,6 +57,7 @@ class Intake:
         ``OSError``, and what :meth:`admit` raises.
         """
         self.admit(parcel)
+        inbox.resume_part(parcel.name)
         for directory, path in inbox.places(parcel.name):
             # What import found bad may have been damaged here; only the same bad bytes again are a repetition.
             found = digest_of(path)[1] if directory == names.BAD else _sha256(inbox, parcel.name, path)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from bsmtp_batch.spool import durable, listing, locks, names, routes
 from bsmtp_batch.spool.listing import Entry, open_regular
@@ -16,6 +16,8 @@ from bsmtp_batch.spool.store import MANIFEST, REASON, SIGNATURE, SMALL_CAP
 INTAKE_LOCK = "intake.lock"
 SEQUENCES = "sequences"
 PART = ".part"
+WHOLE = ".whole"
+"""What a part is called while it is checked and until it has its final name."""
 DAMAGED = ".damaged"
 """A batch that came whole and wrong is kept under this suffix: a sound copy of the same name is still welcome."""
 
@@ -66,18 +68,36 @@ class Inbox:
                 continue
         return None
 
+    def settled(self, name: str) -> str:
+        """Where the part of ``name`` is from :meth:`settle_part` on: no program was ever told this name."""
+        return self.at(names.TMP, name + WHOLE)
+
+    def resume_part(self, name: str) -> None:
+        """A part of ``name`` that was being settled when its contact was stopped is a part again. Raises
+        ``OSError``."""
+        with suppress(FileNotFoundError):
+            os.rename(self.settled(name), self.part(name))
+
     def settle_part(self, name: str) -> tuple[int, str]:
         """Make the part of ``name`` durable and read it back from the medium: its size and hex sha256.
 
+        Its name is taken away first: a program that opens the part from now on, let in before or left over, makes a
+        new one, and those that have it open are seen. What was checked could be changed behind its receipt otherwise.
         Raises ``OSError``; after a failed fsync the part is removed, for the cache would lie about it. Raises
         :class:`~bsmtp_batch.spool.locks.Busy` while somebody else still writes to it.
         """
-        path = self.part(name)
-        fd = open_regular(path)
+        path = self.settled(name)
+        os.rename(self.part(name), path)
         try:
-            locks.written_by_nobody(fd, path=path)
+            fd = open_regular(path)
+            try:
+                locks.written_by_nobody(fd, path=self.part(name))
+                os.fchmod(fd, 0o600)  # scp gives a file the mode that the other side tells
+            except BaseException:
+                os.close(fd)
+                raise
         except BaseException:
-            os.close(fd)
+            self.resume_part(name)
             raise
         try:
             durable.sync_close(fd)
@@ -89,21 +109,22 @@ class Inbox:
     def drop_part(self, name: str) -> None:
         """Forget what came of ``name`` so far."""
         durable.remove(self.part(name))
+        durable.remove(self.settled(name))
 
     def publish(self, name: str, manifest: bytes, signature: bytes = b"") -> str:
         """Give the settled part of ``name`` its final name in ``new/``, durably; manifest and signature first. Its
         path."""
         path = self.at(names.NEW, name)
         _write_papers(path, manifest, signature)
-        durable.rename_durably(self.part(name), path)
+        durable.rename_durably(self.settled(name), path)
         return path
 
     def set_damaged(self, name: str, manifest: bytes, reason: str, signature: bytes = b"") -> str:
-        """Keep the part of ``name`` in ``bad/`` with ``reason``, in place of an earlier damaged one. Its path."""
+        """Keep the settled part of ``name`` in ``bad/`` with ``reason``, in place of an earlier one. Its path."""
         path = self.at(names.BAD, name + DAMAGED)
         durable.write_file(path + REASON, (reason + "\n").encode())
         _write_papers(path, manifest, signature)
-        durable.rename_durably(self.part(name), path)
+        durable.rename_durably(self.settled(name), path)
         return path
 
     def sequences(self) -> Sequences:
