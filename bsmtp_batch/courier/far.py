@@ -16,6 +16,8 @@ CONNECTING = 90.0
 """Seconds until the far side has to be ready, from the start of ssh on."""
 ANSWER = 300.0
 """Seconds for an answer, and more for what has to be read from a disk: :func:`patience`."""
+LISTING = 3600.0
+"""Seconds for a whole list; a modem brings a thousand batches in that time."""
 _SLOWEST = 1_000_000  # octets a second: a disk that is slower than this is told of as silent
 _SAFE = "What was not acknowledged stays where it is"
 
@@ -39,7 +41,7 @@ class Far:
                 safe="Nothing was moved",
                 next=f"install {argv[0]}, or name the directory it is in with BSMTP_BATCH_PATH",
             ) from error
-        self._timed = Timed(self._child.output, CONNECTING)
+        self._timed = Timed(self._child.output, CONNECTING, CONNECTING)
         self._reading = cast("BinaryIO", io.BufferedReader(self._timed))
 
     def greet(self) -> None:
@@ -68,7 +70,7 @@ class Far:
 
         Raises ``Bad`` and ``Later`` when the far side says no, and ``Cut``.
         """
-        self._timed.seconds = seconds
+        self._timed.allow(seconds, seconds)
         line = self._line()
         if line.verb == "NO":
             self._refused(line)
@@ -78,7 +80,7 @@ class Far:
 
     def listed(self) -> Iterator[tuple[str, bytes, bytes]]:
         """The answer to ``list``: name, manifest and signature of each batch. Raises as :meth:`answer`."""
-        self._timed.seconds = ANSWER
+        self._timed.allow(ANSWER, LISTING)
         while (line := self._line()).verb == "BATCH":
             try:
                 manifest, signature = read_papers(self._reading, line)
@@ -94,7 +96,7 @@ class Far:
         """Say good-bye if it can be heard, and end the child; never raises."""
         try:
             self._child.send(Line("quit").to_bytes(), 5.0)
-            self._timed.seconds = 10.0
+            self._timed.allow(10.0, 10.0)
             read_line(self._reading)
             self._child.finish(10.0)
         except (OSError, Silence, Unspeakable):

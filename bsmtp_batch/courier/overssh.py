@@ -114,7 +114,7 @@ class OverSsh(Courier):
         self._far.say(Line("list"))
         found: list[Parcel | Refusal] = []
         octets = 0
-        for name, manifest, signature in self._far.listed():
+        for name, manifest, signature in self._listed(found):
             octets += len(manifest) + len(signature)
             if len(found) == MOST or octets > MOST_OCTETS:
                 raise _too_many(self.peer)
@@ -126,6 +126,15 @@ class OverSsh(Courier):
             if routes is None or one.route in routes:
                 found.append(one)
         return iter(found)
+
+    def _listed(self, found: list[Parcel | Refusal]) -> Iterator[tuple[str, bytes, bytes]]:
+        """What the far side lists; when it says that it was not all, that is the last thing ``found``."""
+        try:
+            yield from self._far.listed()
+        except Cut:
+            raise
+        except Problem as problem:
+            found.append(Refusal(self.peer, str(problem), problem.code))
 
     def fetch(self, parcel: Parcel, into: str, moved: Moved) -> None:
         self._far.say(Line("pack", parcel.name, (self._form,)))
@@ -296,17 +305,17 @@ def size_of(path: str) -> int:
 
 
 def _unpack(part: str, into: str, form: str, parcel: Parcel, moved: Moved) -> None:
+    """What cannot be unpacked goes; what was interrupted (a window, a full disk) need not come again."""
     try:
         road.expand(part, into, form, parcel.size, lambda _: moved(0))
     except Bad as error:
+        os.unlink(part)
         raise Later(
             f"{parcel.name} cannot be unpacked: {error.what}",
             safe="It was not acknowledged, so the far side keeps it",
             next="run the command again: it is sent anew",
         ) from error
-    finally:
-        with suppress(OSError):
-            os.unlink(part)
+    os.unlink(part)
 
 
 def _receipt(answer: Line) -> Receipt:

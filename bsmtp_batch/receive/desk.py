@@ -85,6 +85,10 @@ class Desk:
         self.note(code, sentence)
         self._write(no(code, sentence))
 
+    def withhold(self, sentence: str) -> None:
+        """Say that something has to wait; why was noted before."""
+        self._write(no(75, sentence))
+
     def _write(self, data: bytes) -> None:
         self._writing.write(data)
         self._writing.flush()

@@ -117,13 +117,14 @@ class Taking:
         self._keep(offer.parcel, offer.size - offer.offset, resumed=offer.offset > 0)
 
     def _unpack(self, offer: Offer) -> None:
-        """From the form of the road to the batch; what cannot be unpacked is of no use to the next contact either."""
+        """From the form of the road to the batch; what cannot be unpacked is of no use to the next contact either. On a
+        full disk it is: the next one finds all of it here."""
         try:
             road.expand(offer.part, self._inbox.part(offer.parcel.name), offer.form, offer.parcel.size, _nobody)
         except Bad as error:
-            raise Later(error.what, safe="It was not acknowledged", next="the next contact sends it anew") from error
-        finally:
             self._inbox.drop_part(offer.road)
+            raise Later(error.what, safe="It was not acknowledged", next="the next contact sends it anew") from error
+        self._inbox.drop_part(offer.road)
 
     def _keep(self, offered: Parcel, octets: int, *, resumed: bool) -> None:
         try:
