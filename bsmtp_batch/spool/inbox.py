@@ -146,8 +146,12 @@ class Inbox:
         remark = found.see(node, route, number, digest=digest, previous=previous)
         if not again:
             found.remember(remark, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-        if found.to_bytes() != before:
-            durable.write_file(self.at(SEQUENCES), found.to_bytes())
+        after = found.to_bytes()
+        if len(after) > _SEQUENCES_CAP:
+            # A longer file could not be read again, and with it the gaps and replays known so far would be forgotten.
+            return remark or f"crowd: {number} of {route} from {node} is not kept in mind: there are too many others"
+        if after != before:
+            durable.write_file(self.at(SEQUENCES), after)
         return remark
 
 
