@@ -15,6 +15,10 @@ from support.pair import SITE, contacts, sealed
 from support.sshd import Sshd
 
 from bsmtp_batch.batch.manifest import Manifest
+from bsmtp_batch.courier.bounds import Over
+from bsmtp_batch.courier.overssh import _unpack as unpack
+from bsmtp_batch.edge import road
+from bsmtp_batch.handover.parcel import parcel
 from bsmtp_batch.spool.store import Spool
 
 pytestmark = pytest.mark.real
@@ -79,6 +83,27 @@ class Customer:
         ]  # how long the far side waits for us to go
         words = ["rsync", *options, "-e", f"{sys.executable} {program}", "--", f"hub:{self.name}", str(into)]
         return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=50, check=False)
+
+
+def test_a_window_that_ends_while_a_batch_is_unpacked_does_not_cost_what_has_come(tmp_path: Path) -> None:
+    route = make_route(tmp_path / "hub", SITE)
+    sealed(route, 1, node="hub")
+    (manifest,) = (Manifest.from_bytes(p.read_bytes()) for p in Path(route.at("ready")).glob("*.json"))
+    batch, part, into = route.at("ready", manifest.name), str(tmp_path / "part.gz"), str(tmp_path / "part")
+    road.compress(batch, part, "gzip", lambda _: None)
+    before = Path(part).read_bytes()
+
+    def over(_: int) -> None:
+        raise Over("the window is over", safe="x", next="x")
+
+    with pytest.raises(Over):
+        unpack(part, into, "gzip", parcel(manifest.name, manifest.to_bytes()), over)
+    assert Path(part).read_bytes() == before
+    assert not os.path.exists(into)
+
+    unpack(part, into, "gzip", parcel(manifest.name, manifest.to_bytes()), lambda _: None)
+    assert Path(into).read_bytes() == Path(batch).read_bytes()
+    assert not os.path.exists(part)
 
 
 @pytest.fixture
