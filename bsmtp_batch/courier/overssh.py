@@ -212,17 +212,20 @@ class OverSsh(Courier):
             raise grown(parcel)
         self._far_size(parcel)  # raises Cut when it was the line
         raise Later(
-            f"{argv[0]} did not move {parcel.name}: it ended with {status}{telling(said)}",
+            f"{argv[0]} did not move {parcel.name}: {telling(said) or f'it ended with {status}'}",
             safe="Nothing was acknowledged, so the batch stays where it is",
             next="run the command again; if it stays so, read what the far side has logged",
         )
 
 
 def telling(said: list[str]) -> str:
-    """The line of what a program said that tells most, in parentheses: rsync ends with lines about its own end."""
-    disk = [line for line in said if any(words in line for words in _DISK)]
-    found = (disk or said[-1:])[:1]
-    return f" ({found[0]})" if found else ""
+    """The line of what a program said that tells most, ``""`` when it said nothing: a disk's, that of the far
+    ``receive``, the last of a traceback (rrsync is in Python); rsync itself ends with lines about its own end."""
+    own = [line for line in said if not line.startswith(("rsync error:", "rsync: connection unexpectedly closed"))]
+    disk = [line for line in own if any(words in line for words in _DISK)]
+    refused = [line.partition(". Nothing ")[0] for line in own if line.startswith("receive ") and ": refused: " in line]
+    traced = own[-1:] if any(line.startswith("Traceback") for line in own) else []
+    return next(iter(disk or refused or traced or own or said), "").rstrip(".")
 
 
 class Progress:

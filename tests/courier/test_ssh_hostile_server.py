@@ -208,7 +208,7 @@ def test_a_key_that_is_not_let_in_is_told_as_such(pair: Pair, tmp_path: Path) ->
 
     done = pair.run("pull", code=78)
 
-    assert "does not let us in" in done.stderr and "authorized_keys" in done.stderr
+    assert "does not let us in" in done.stderr and "AuthorizedKeysFile" in done.stderr
 
 
 @pytest.mark.parametrize("rest", ADDRESSES, ids=ascii)
