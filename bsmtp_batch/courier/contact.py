@@ -134,7 +134,7 @@ def _recorded(contact: _Contact, clock: Callable[[], float], events: Iterator[Ev
                 if event.kind in (SENT, ARRIVED):
                     batches, octets = batches + 1, octets + event.octets
                 if event.code and result == "interrupted":
-                    result = event.note
+                    result = event.note if event.name in event.note else f"batch {event.name}: {event.note}"
                 yield event
             result = "ok" if result == "interrupted" else result
     except Problem as problem:
