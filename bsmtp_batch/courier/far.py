@@ -25,6 +25,8 @@ _UNMOVED = "Nothing was moved"
 _OURS = "bsmtp-batch: "
 _SSH = 255
 """The status with which ssh ends for a reason of its own; any other is that of what it started over there."""
+_SIGNALLED = 128
+"""A shell adds the number of the signal to this when one has ended its child."""
 _DONE = re.compile(r"(give|receive|acknowledged) \S+: batch .*")
 """What the far ``receive`` tells of its work: no reason why a line broke."""
 
@@ -171,6 +173,12 @@ def unreached(child: Child, address: Address) -> Problem:
 
 def _inside(host: str, status: int, complaint: str) -> Problem:
     """ssh got in, and what it started there has ended with ``status`` instead of answering."""
+    if status > _SIGNALLED:  # what the shell there says of a program that was killed, perhaps for want of memory
+        return Cut(
+            f"what answers at {host} was ended there by signal {status - _SIGNALLED}",
+            safe=_UNMOVED,
+            next="run the command again later; if it stays so, ask whoever runs it",
+        )
     if not complaint.startswith(_OURS):
         return _not_ours(host, complaint)
     what, _, advice = complaint.removeprefix(_OURS).partition(" Next: ")

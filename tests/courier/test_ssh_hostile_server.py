@@ -221,6 +221,17 @@ def test_an_address_that_is_none_is_refused(scheme: str, rest: str) -> None:
     assert told.value.next
 
 
+def test_a_far_end_that_is_killed_before_it_is_ready_is_left_for_later(pair: Pair) -> None:
+    """78 would stop a timer's unit for good; this may be over in a minute."""
+    pair.key = pair.sshd.authorize("killed", "/bin/sh", "-c", "kill -9 $$")
+    direct = pair.run("pull", code=75)
+    pair.key = pair.sshd.authorize("killed", "/bin/sh", "-c", "sh -c 'kill -9 $$'; exit $?")
+    shell = pair.run("pull", code=75)
+
+    assert "cannot be reached" in direct.stderr or "signal 9" in direct.stderr
+    assert "was ended there by signal 9" in shell.stderr
+
+
 def test_the_liar_tells_every_lie_that_is_asked_of_it() -> None:
     """A lie with a misspelt name would be the truth, and its test would say nothing."""
     text = Path(LIAR).read_text()
