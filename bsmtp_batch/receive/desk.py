@@ -92,3 +92,8 @@ class Desk:
     def _write(self, data: bytes) -> None:
         self._writing.write(data)
         self._writing.flush()
+
+
+def in_words(messages: int) -> str:
+    """So many messages."""
+    return "1 message" if messages == 1 else f"{messages} messages"

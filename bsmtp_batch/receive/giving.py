@@ -14,7 +14,7 @@ from bsmtp_batch.handover.outgoing import Hindrance
 from bsmtp_batch.handover.parcel import Parcel, Receipt
 from bsmtp_batch.handover.protocol import Line, Silence, papers
 from bsmtp_batch.ledger import Ledger
-from bsmtp_batch.receive.desk import Desk
+from bsmtp_batch.receive.desk import Desk, in_words
 from bsmtp_batch.receive.door import unknown
 from bsmtp_batch.spool import durable, names
 from bsmtp_batch.spool.expected import GRANTED, allow, forbid
@@ -138,7 +138,7 @@ class Giving:
     def _given(self, found: Parcel, octets: int) -> None:
         self._desk.tally.count(octets)
         self._desk.tell(
-            f"give {found.route}: batch {found.name}, {found.manifest.messages} messages, {found.size} octets"
+            f"give {found.route}: batch {found.name}, {in_words(found.manifest.messages)}, {found.size} octets"
         )
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 
+from bsmtp_batch.errors import Later
 from bsmtp_batch.spool import durable, listing, locks, names, routes
 from bsmtp_batch.spool.listing import Entry, open_regular
 from bsmtp_batch.spool.sequences import Sequences
@@ -47,6 +48,18 @@ class Inbox:
     def intake(self) -> AbstractContextManager[None]:
         """Be the one that brings batches of this origin; :class:`~bsmtp_batch.spool.locks.Busy` when another does."""
         return locks.held(self.at(INTAKE_LOCK), who=f"another contact that brings mail from {self.origin}")
+
+    def need_room(self, octets: int) -> None:
+        """Raise :class:`~bsmtp_batch.errors.Later` where ``octets`` more would leave too little: half a batch only
+        fills the disk, and a whole one must not keep everybody else's mail from being handed in (``min_free``)."""
+        system = os.statvfs(self.path)
+        kept = min(names.Limits().min_free, system.f_blocks * system.f_frsize // 16)
+        if system.f_bavail * system.f_frsize - kept < octets:
+            raise Later(
+                f"there is no room in {self.spool} for {octets} octets",
+                safe="Nothing of it was acknowledged, so the far side keeps it",
+                next="make room in the spool; the next contact tries again",
+            )
 
     def part(self, name: str) -> str:
         """Where batch ``name`` takes shape. Only its size says how much is there; its octets may be anybody's."""
