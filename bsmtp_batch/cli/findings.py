@@ -119,6 +119,8 @@ def _programs(settings: Settings) -> Iterator[Finding]:
     for name, peer in settings.peers.items():
         if peer.url.startswith("rsync:") and _where("rsync"):
             yield from _old_rsync(("peer", name, "url"))
+        if not peer.url and _where("rsync"):  # it comes to us, and may ask `receive` for rsync
+            yield from _old_rsync(("peer", name))
         if peer.compression == "zstd" and not _zstd():
             yield Finding(
                 ("peer", name, "compression"),

@@ -349,4 +349,5 @@ def _line(event: Event | Dispatched) -> str:
     else:
         parts.append(event.kind)
     text = " ".join(parts)
-    return common.printable(f"{text}: {event.note}" if event.note else text)
+    note = event.note.replace(f"batch {event.name} is not taken: ", "", 1)  # the line says so already
+    return common.printable(f"{text}: {note}" if note else text)

@@ -71,11 +71,11 @@ def command(
 def _converse(settings: Settings, inbox: Inbox, routes: list[Route], path: str) -> int:
     from bsmtp_batch.cli.trust import trust_of
     from bsmtp_batch.edge.log import tell
-    from bsmtp_batch.edge.process import Timed
+    from bsmtp_batch.edge.process import LONGEST, Timed
     from bsmtp_batch.ledger import Ledger
     from bsmtp_batch.receive.session import Receiver
 
-    reading = io.BufferedReader(Timed(0, SILENCE))
+    reading = io.BufferedReader(Timed(0, SILENCE, LONGEST))
     with Ledger(path) as ledger:
         receiver = Receiver(
             inbox,

@@ -190,8 +190,8 @@ def _where_to(settings: Settings) -> str:
         user = ""
     whose = f"the user {user}, who owns the spool" if user else "the user who owns the spool"
     return (
-        f"bsmtp-batch: put this line into the AuthorizedKeysFile that sshd has for {whose}: best a file of root's, such as"
-        " /etc/ssh/bsmtp-batch.keys (contrib/ssh/sshd_config), so that nobody who gets in can add to it"
+        f"bsmtp-batch: put this line into the AuthorizedKeysFile that sshd has for {whose}: best a file of root's, such"
+        " as /etc/ssh/bsmtp-batch.keys (contrib/ssh/sshd_config), so that nobody who gets in can add to it"
     )
 
 

@@ -192,6 +192,8 @@ def _check_signature(report: Report, manifest: Manifest | None, signers: Callabl
             report.signature = "bad" if wrong else "good"
             report.faults += [{"reason": wrong}] if wrong else []
         return
+    if report.file != "-" and signers():
+        report.warnings.append("it is not signed")
 
 
 def _papers(file: str, suffix: str) -> list[str]:

@@ -6,7 +6,6 @@ Yields what happens as it happens. A batch that makes trouble is told of and lef
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 
 from bsmtp_batch.courier.bounds import UNWATCHED, Bounds, Watch
 from bsmtp_batch.courier.contract import Courier, Cut, Refusal
-from bsmtp_batch.errors import Bad, Later, Problem
+from bsmtp_batch.errors import Bad, Problem
 from bsmtp_batch.handover import outgoing
 from bsmtp_batch.handover.intake import Differs, Intake
 from bsmtp_batch.handover.outgoing import Hindrance
@@ -25,7 +24,7 @@ from bsmtp_batch.spool import names
 from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.store import Route, Spool
 
-ACKNOWLEDGED, RELEASED, SENT, THERE, ARRIVED, AGAIN, REFUSED, LATER = (
+ACKNOWLEDGED, RELEASED, SENT, THERE, ARRIVED, AGAIN, REFUSED, LATER, NOTICED = (
     "acknowledged",
     "released",
     "sent",
@@ -34,8 +33,9 @@ ACKNOWLEDGED, RELEASED, SENT, THERE, ARRIVED, AGAIN, REFUSED, LATER = (
     "here already",
     "refused",
     "later",
+    "noticed",
 )
-"""What may happen to a batch in a contact."""
+"""What may happen to a batch in a contact; *noticed* is something about the numbers of an origin's batches."""
 
 GROUP = 64
 """Routes held at a time: each costs a descriptor, and a process may have no more than some hundred."""
@@ -134,7 +134,7 @@ def _recorded(contact: _Contact, clock: Callable[[], float], events: Iterator[Ev
                 if event.kind in (SENT, ARRIVED):
                     batches, octets = batches + 1, octets + event.octets
                 if event.code and result == "interrupted":
-                    result = event.note
+                    result = event.note if event.name in event.note else f"batch {event.name}: {event.note}"
                 yield event
             result = "ok" if result == "interrupted" else result
     except Problem as problem:
@@ -219,6 +219,7 @@ def _pull(spool: Spool, wanted: list[str] | None, contact: _Contact) -> Iterator
     intake = Intake(contact.ledger, contact.terms.trust)
     for parcel in contact.bounds.each(sorted(found, key=lambda p: (p.size, p.name))):
         yield from _guarded("pull", parcel.manifest.origin, parcel.name, _take(spool, parcel, intake, contact))
+    yield from (Event("pull", NOTICED, origin, note=sentence) for origin, sentence in intake.gaps())
 
 
 def _take(spool: Spool, parcel: Parcel, intake: Intake, contact: _Contact) -> Iterator[Event]:
@@ -232,7 +233,7 @@ def _take(spool: Spool, parcel: Parcel, intake: Intake, contact: _Contact) -> It
             yield _about("pull", AGAIN, origin, parcel, "acknowledged again")
             return
         with contact.bounds.batch(parcel) as moved:
-            _room(inbox, parcel)
+            inbox.need_room(parcel.size)
             contact.courier.fetch(parcel, inbox.part(parcel.name), moved)
         contact.bounds.spend(parcel.size)
         try:
@@ -242,16 +243,6 @@ def _take(spool: Spool, parcel: Parcel, intake: Intake, contact: _Contact) -> It
             raise
         yield _about("pull", ARRIVED, origin, parcel, arrived.remark)
         contact.courier.acknowledge(parcel)
-
-
-def _room(inbox: Inbox, parcel: Parcel) -> None:
-    """Raise :class:`~bsmtp_batch.errors.Later` when the batch would not fit: half of it would only fill the disk."""
-    if shutil.disk_usage(inbox.path).free < parcel.size:
-        raise Later(
-            f"there is no room for {parcel.name} ({parcel.size} octets)",
-            safe="It was not acknowledged, so the far side keeps it",
-            next="make room in the spool, then run the command again",
-        )
 
 
 def _guarded(verb: str, party: str, name: str, step: Iterator[Event]) -> Iterator[Event]:

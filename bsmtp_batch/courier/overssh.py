@@ -114,7 +114,7 @@ class OverSsh(Courier):
         self._far.say(Line("list"))
         found: list[Parcel | Refusal] = []
         octets = 0
-        for name, manifest, signature in self._far.listed():
+        for name, manifest, signature in self._listed(found):
             octets += len(manifest) + len(signature)
             if len(found) == MOST or octets > MOST_OCTETS:
                 raise _too_many(self.peer)
@@ -126,6 +126,15 @@ class OverSsh(Courier):
             if routes is None or one.route in routes:
                 found.append(one)
         return iter(found)
+
+    def _listed(self, found: list[Parcel | Refusal]) -> Iterator[tuple[str, bytes, bytes]]:
+        """What the far side lists; when it says that it was not all, that is the last thing ``found``."""
+        try:
+            yield from self._far.listed()
+        except Cut:
+            raise
+        except Problem as problem:
+            found.append(Refusal(self.peer, str(problem), problem.code))
 
     def fetch(self, parcel: Parcel, into: str, moved: Moved) -> None:
         self._far.say(Line("pack", parcel.name, (self._form,)))
@@ -203,17 +212,20 @@ class OverSsh(Courier):
             raise grown(parcel)
         self._far_size(parcel)  # raises Cut when it was the line
         raise Later(
-            f"{argv[0]} did not move {parcel.name}: it ended with {status}{telling(said)}",
+            f"{argv[0]} did not move {parcel.name}: {telling(said) or f'it ended with {status}'}",
             safe="Nothing was acknowledged, so the batch stays where it is",
             next="run the command again; if it stays so, read what the far side has logged",
         )
 
 
 def telling(said: list[str]) -> str:
-    """The line of what a program said that tells most, in parentheses: rsync ends with lines about its own end."""
-    disk = [line for line in said if any(words in line for words in _DISK)]
-    found = (disk or said[-1:])[:1]
-    return f" ({found[0]})" if found else ""
+    """The line of what a program said that tells most, ``""`` when it said nothing: a disk's, that of the far
+    ``receive``, the last of a traceback (rrsync is in Python); rsync itself ends with lines about its own end."""
+    own = [line for line in said if not line.startswith(("rsync error:", "rsync: connection unexpectedly closed"))]
+    disk = [line for line in own if any(words in line for words in _DISK)]
+    refused = [line.partition(". Nothing ")[0] for line in own if line.startswith("receive ") and ": refused: " in line]
+    traced = own[-1:] if any(line.startswith("Traceback") for line in own) else []
+    return next(iter(disk or refused or traced or own or said), "").rstrip(".")
 
 
 class Progress:
@@ -296,17 +308,17 @@ def size_of(path: str) -> int:
 
 
 def _unpack(part: str, into: str, form: str, parcel: Parcel, moved: Moved) -> None:
+    """What cannot be unpacked goes; what was interrupted (a window, a full disk) need not come again."""
     try:
         road.expand(part, into, form, parcel.size, lambda _: moved(0))
     except Bad as error:
+        os.unlink(part)
         raise Later(
             f"{parcel.name} cannot be unpacked: {error.what}",
             safe="It was not acknowledged, so the far side keeps it",
             next="run the command again: it is sent anew",
         ) from error
-    finally:
-        with suppress(OSError):
-            os.unlink(part)
+    os.unlink(part)
 
 
 def _receipt(answer: Line) -> Receipt:

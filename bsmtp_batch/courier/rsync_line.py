@@ -15,7 +15,7 @@ from bsmtp_batch.courier.carriers import PATIENCE
 from bsmtp_batch.courier.contract import Cut
 from bsmtp_batch.courier.far import CONNECTING, unreached
 from bsmtp_batch.courier.options import Options
-from bsmtp_batch.courier.overssh import started
+from bsmtp_batch.courier.overssh import started, telling
 from bsmtp_batch.courier.ssh import SshFiles
 from bsmtp_batch.edge.process import Child
 from bsmtp_batch.errors import Later, Setting
@@ -152,10 +152,10 @@ class RsyncLine:
         until = time.monotonic() + CONNECTING
         while not os.path.exists(f"{self.directory}/s"):
             if self._gone(0.05) or time.monotonic() > until:
-                raise unreached(self._master, self._address)[0]
+                raise unreached(self._master, self._address)
 
     def _failed(self, status: int, said: list[str]) -> Later:
-        why = next((line for line in said if not line.startswith("rsync error:")), "") or f"status {status}"
+        why = telling(said) or f"status {status}"
         if status in _LOST or self._gone(2.0):
             return Cut(
                 f"the contact with {self._address.host} broke off: {why}",
@@ -179,9 +179,10 @@ class RsyncLine:
 
     def _no_directory(self, problem: Later) -> Setting:
         return Setting(
-            f"{self._address} cannot be listed: {problem.what}",
+            f"{self._address} cannot be listed: {problem.what.partition(' Next: ')[0].removesuffix('.')}",
             safe="Nothing was moved",
-            next="see that the directory is there, that rsync is installed there, and that the key may use it",
+            next="see that the directory and rsync are there, and that the key may use them; where the key has the line"
+            ' of `bsmtp-batch route key`, leave far = "directory" out',
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import resource
 import select
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 PATH_VARIABLE = "BSMTP_BATCH_PATH"
 """The environment variable that replaces the fixed search path, for programs that are installed somewhere else."""
 
+LONGEST = 86_400
+"""Seconds after which a contact has ended, whoever feeds it an octet now and then."""
+
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 _KEPT = ("HOME", "TZ", "TMPDIR", "MAIL_CONFIG", "SSH_AUTH_SOCK", PATH_VARIABLE)
 """What a child still learns from our environment. ``MAIL_CONFIG`` names the Postfix instance of ``sendmail``,
@@ -38,7 +42,8 @@ def environment() -> dict[str, str]:
 
 def become(argv: list[str], *, file_limit: int) -> NoReturn:
     """Turn this process into the program ``argv``, in the clean environment, unable to make any file larger than
-    ``file_limit`` octets. Raises ``OSError`` when it cannot be started."""
+    ``file_limit`` octets, or to live longer than :data:`LONGEST`. Raises ``OSError`` when it cannot be started."""
+    signal.alarm(LONGEST)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that the program is told by an error, and can say so
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     environ = environment()
@@ -156,14 +161,20 @@ class Child:
 
 
 class Timed(io.RawIOBase):
-    """The descriptor ``fd``, read with a limit to its silence: ``TimeoutError`` after ``seconds`` without an octet.
+    """The descriptor ``fd``, read with a limit to its silence: ``TimeoutError`` after ``seconds`` without an octet, and
+    ``total`` seconds after the last call of :meth:`allow`, however many octets have come by then.
 
-    ``seconds`` may be changed at any time. To be wrapped into ``io.BufferedReader``; ``fd`` is not closed with it.
+    To be wrapped into ``io.BufferedReader``; ``fd`` is not closed with it.
     """
 
-    def __init__(self, fd: int, seconds: float) -> None:
+    def __init__(self, fd: int, seconds: float, total: float = math.inf) -> None:
         self._fd = fd
-        self.seconds = seconds
+        self.allow(seconds, total)
+
+    def allow(self, seconds: float, total: float = math.inf) -> None:
+        """From now on these are the limits: one octet now and then holds nobody longer than ``total``."""
+        self._seconds = seconds
+        self._until = time.monotonic() + total
 
     def readable(self) -> bool:
         """Always."""
@@ -171,7 +182,10 @@ class Timed(io.RawIOBase):
 
     def readinto(self, into: WriteableBuffer, /) -> int:
         """What there is, at least one octet; 0 at the end."""
-        _wait(self._fd, select.POLLIN, time.monotonic() + self.seconds)
+        now = time.monotonic()
+        if now >= self._until:
+            raise TimeoutError("the program at the other end of the pipe has not come to an end")
+        _wait(self._fd, select.POLLIN, min(now + self._seconds, self._until))
         return os.readv(self._fd, [into])
 
 

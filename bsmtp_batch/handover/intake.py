@@ -5,6 +5,7 @@ The receipt that the far side gets is the consequence of :meth:`Intake.held` or 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bsmtp_batch.batch.manifest import Manifest, ManifestError
@@ -14,6 +15,7 @@ from bsmtp_batch.handover.trust import UNSIGNED, Trust
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.spool import durable, names
 from bsmtp_batch.spool.inbox import Inbox, digest_of
+from bsmtp_batch.spool.sequences import Sequences
 
 IMPORTED = "done"
 """The state in which the ledger vouches for a batch whose file is gone."""
@@ -39,6 +41,7 @@ class Intake:
         self._ledger = ledger
         self._trust = trust
         self._admitted: Parcel | None = None
+        self._before: dict[str, tuple[Inbox, Sequences]] = {}
         self._imported: dict[str, dict[str, str]] = {}
 
     def admit(self, parcel: Parcel) -> None:
@@ -57,6 +60,7 @@ class Intake:
         ``OSError``, and what :meth:`admit` raises.
         """
         self.admit(parcel)
+        inbox.resume_part(parcel.name)
         for directory, path in inbox.places(parcel.name):
             # What import found bad may have been damaged here; only the same bad bytes again are a repetition.
             found = digest_of(path)[1] if directory == names.BAD else _sha256(inbox, parcel.name, path)
@@ -65,6 +69,7 @@ class Intake:
                 # before its number was noted, which would be told as a gap for ever.
                 durable.fsync_dir(inbox.at(directory))
                 _see(inbox, parcel.manifest, again=True)
+                self._note_if_missing(inbox, parcel, directory)
                 return True
             if directory != names.BAD:
                 raise _other_bytes(parcel)
@@ -90,9 +95,24 @@ class Intake:
                 next="the next contact tries again",
             )
         path = inbox.publish(parcel.name, parcel.raw, parcel.signature)
-        remark = _see(inbox, manifest)
+        remark = self._remarkable(inbox, manifest)
         self.note(inbox, parcel, names.NEW, remark)
         return Arrived(path, remark)
+
+    def gaps(self) -> Iterator[tuple[str, str]]:
+        """At the end of the contact: origin and sentence for each gap that it left. Raises ``OSError``."""
+        for inbox, before in self._before.values():
+            for sentence in inbox.sequences().gaps_since(before):
+                yield inbox.origin, sentence
+
+    def _remarkable(self, inbox: Inbox, manifest: Manifest) -> str:
+        """Note the number; what is to be said of it now. What came of a gap of this very contact is nothing yet."""
+        _, before = self._before.setdefault(inbox.origin, (inbox, inbox.sequences()))
+        remark = _see(inbox, manifest)
+        was_missing = before.is_missing(manifest.origin, manifest.route, manifest.sequence)
+        if remark.startswith("gap:") or (remark.startswith("late:") and not was_missing):
+            return ""
+        return remark
 
     def note(self, inbox: Inbox, parcel: Parcel, state: str, reason: str) -> None:
         """Write the batch into the ledger."""
@@ -109,6 +129,12 @@ class Intake:
             state,
             reason,
         )
+
+    def _note_if_missing(self, inbox: Inbox, parcel: Parcel, state: str) -> None:
+        """Give a batch its row when whoever brought it was stopped before writing it."""
+        rows = self._ledger.batches(direction="in", party=inbox.origin)
+        if not any(row.name == parcel.name for row in rows):
+            self.note(inbox, parcel, state, "")
 
     def _known(self, origin: str) -> dict[str, str]:
         if origin not in self._imported:

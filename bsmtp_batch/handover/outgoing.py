@@ -88,10 +88,11 @@ def acknowledge(route: Route, receipt: Receipt, ledger: Ledger, *, reason: str =
 
     Raises :class:`~bsmtp_batch.errors.Bad` when it matches no batch, and ``OSError``.
     """
-    moved = release(route, receipt.name, receipt.sha256)
-    if moved:
+    if is_ours(route, receipt.name, receipt.sha256) and listing.is_there(route.at(names.READY, receipt.name)):
+        # First, because it is never offered again once it has moved: a kill in between would leave it without its row.
+        # The other way round the next receipt writes the same row again.
         note(route, receipt.name, names.KEPT, ledger, reason=reason)
-    return moved
+    return release(route, receipt.name, receipt.sha256)
 
 
 def is_ours(route: Route, name: str, sha256: str) -> bool:

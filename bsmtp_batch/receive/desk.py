@@ -85,6 +85,15 @@ class Desk:
         self.note(code, sentence)
         self._write(no(code, sentence))
 
+    def withhold(self, sentence: str) -> None:
+        """Say that something has to wait; why was noted before."""
+        self._write(no(75, sentence))
+
     def _write(self, data: bytes) -> None:
         self._writing.write(data)
         self._writing.flush()
+
+
+def in_words(messages: int) -> str:
+    """So many messages."""
+    return "1 message" if messages == 1 else f"{messages} messages"

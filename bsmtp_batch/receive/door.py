@@ -25,7 +25,7 @@ CONVERSATION = ("", "receive")
 _NAME = "[a-z0-9][a-z0-9A-Z.-]{0,250}"
 _SCP = re.compile(rf"scp -(?P<way>[tf]) (?P<name>{_NAME})")
 _RSYNC = re.compile(
-    rf"rsync --server (?P<way>--sender )?(?P<can>-e[0-9.]{{1,8}}[A-Za-z]{{1,24}}) --timeout=(?P<wait>[0-9]{{1,4}})"
+    rf"rsync --server (?P<way>--sender )?(?P<can>-e[0-9.]{{1,8}}[A-Za-z]{{1,24}}) --timeout=(?P<wait>[1-9][0-9]{{0,2}})"
     rf" --append --append \. (?P<name>{_NAME})"
 )
 """``--append`` twice is ``--append-verify``; what follows ``-e`` is what the other rsync can do."""

@@ -12,9 +12,9 @@ from bsmtp_batch.errors import Bad
 from bsmtp_batch.handover import outgoing
 from bsmtp_batch.handover.outgoing import Hindrance
 from bsmtp_batch.handover.parcel import Parcel, Receipt
-from bsmtp_batch.handover.protocol import Line, papers
+from bsmtp_batch.handover.protocol import Line, Silence, papers
 from bsmtp_batch.ledger import Ledger
-from bsmtp_batch.receive.desk import Desk
+from bsmtp_batch.receive.desk import Desk, in_words
 from bsmtp_batch.receive.door import unknown
 from bsmtp_batch.spool import durable, names
 from bsmtp_batch.spool.expected import GRANTED, allow, forbid
@@ -36,20 +36,27 @@ class Giving:
         self._routes = routes
         self._ledger = ledger
         self._locks = locks
+        self._copies = ExitStack()
+        locks.callback(self._copies.close)
         self._mine: dict[str, Route] | None = None
+        self._complete = True
 
     def list(self, _: Line) -> None:
         """What there is; of very many batches the smallest, and the others another time."""
         for one in heapq.nsmallest(MOST, self._ready(), key=lambda one: (one.size, one.name)):
             sizes, octets = papers(one)
             self._desk.say(Line("BATCH", one.name, sizes), octets)
-        self._desk.say(Line("END"))
+        if self._complete:
+            self._desk.say(Line("END"))
+        else:
+            # An empty list would be taken for "there is nothing", and the line hung up.
+            self._desk.withhold("not all that waits here can be given now. It stays here. Next: run the command again")
 
     def _ready(self) -> Iterator[Parcel]:
         for route in self._held().values():
             for one in outgoing.ready(route):
                 if isinstance(one, Hindrance):
-                    self._desk.note(one.code, one.reason)
+                    self._hindered(one)
                 else:
                     yield one
 
@@ -65,10 +72,21 @@ class Giving:
             self._desk.say(Line("DATA", found.name, (str(found.size - offset),)))
             self._desk.owed = found.size - offset
             os.lseek(fd, offset, os.SEEK_SET)
-            self._desk.give(_octets(fd, found.size - offset))
+            self._give(fd, found)
         finally:
             os.close(fd)
         self._given(found, found.size - offset)
+
+    def _give(self, fd: int, found: Parcel) -> None:
+        """The octets that were announced; once they began, a word of ours would be taken for one of them."""
+        try:
+            self._desk.give(_octets(fd, self._desk.owed))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise Silence(f"{found.name} cannot be read: {error.strerror}") from error
+        if self._desk.owed:
+            raise Silence(f"{found.name} became shorter while it was read")
 
     def pack(self, line: Line) -> None:
         """A batch in the form in which another program is to take it away."""
@@ -78,7 +96,8 @@ class Giving:
         _check_size(found, size)
         if form != "plain":
             copy = road_copy(path, road.SUFFIXES[form])
-            self._locks.callback(_drop, copy)
+            self._copies.close()  # one at a time: together they would need the room of all that waits
+            self._copies.callback(_drop, copy)
             size = road.compress(path, copy, form, _nobody)
         self._inbox.make()
         self._locks.callback(forbid, self._inbox, GRANTED)
@@ -100,9 +119,13 @@ class Giving:
         if self._mine is None:
             mine, hindrances = outgoing.enter(self._locks, self._routes)
             for hindrance in hindrances:
-                self._desk.note(hindrance.code, hindrance.reason)
+                self._hindered(hindrance)
             self._mine = {route.name: route for route in mine}
         return self._mine
+
+    def _hindered(self, hindrance: Hindrance) -> None:
+        self._complete = self._complete and hindrance.code != 75
+        self._desk.note(hindrance.code, hindrance.reason)
 
     def _ours(self, name: str) -> tuple[Route, Parcel]:
         """The route and parcel of a batch that this customer may have."""
@@ -115,7 +138,7 @@ class Giving:
     def _given(self, found: Parcel, octets: int) -> None:
         self._desk.tally.count(octets)
         self._desk.tell(
-            f"give {found.route}: batch {found.name}, {found.manifest.messages} messages, {found.size} octets"
+            f"give {found.route}: batch {found.name}, {in_words(found.manifest.messages)}, {found.size} octets"
         )
 
 

@@ -16,6 +16,7 @@ from bsmtp_batch.edge.process import become
 from bsmtp_batch.edge.user import become_owner
 from bsmtp_batch.errors import Later, Problem
 from bsmtp_batch.receive.door import admit, errand
+from bsmtp_batch.receive.rules import guard
 from bsmtp_batch.spool import names
 from bsmtp_batch.spool.inbox import Inbox
 
@@ -41,12 +42,14 @@ def pass_through(command: str, spool: str, origin: str) -> int:
     """
     become_owner(spool)
     try:
-        argv, limit = admit(errand(command), Inbox(spool, origin))
+        wanted = errand(command)
+        argv, limit = admit(wanted, Inbox(spool, origin))
+        if argv[0] == "rsync" and wanted.gives:
+            guard(argv[3], lambda why: _refuse(spool, origin, f"an rsync that fetches {wanted.batch}: {why}"))
         _become(argv, limit)
     except (Problem, OSError) as error:
         sentence = str(error) if isinstance(error, Problem) else f"{error.filename or 'the spool'}: {error.strerror}"
-        tell(f"receive {origin}: refused: {sentence}")
-        _note(spool, origin, f"refused: {sentence}")
+        _refuse(spool, origin, sentence)
         return error.code if isinstance(error, Problem) else Later.code
 
 
@@ -61,11 +64,12 @@ def _become(argv: list[str], limit: int) -> NoReturn:
         ) from error
 
 
-def _note(spool: str, origin: str, result: str) -> None:
+def _refuse(spool: str, origin: str, sentence: str) -> None:
     from bsmtp_batch.ledger import Ledger
 
+    tell(f"receive {origin}: refused: {sentence}")
     with Ledger(f"{spool}/ledger.db") as ledger:
-        ledger.record_contact(origin, "receive", time.time(), time.time(), 0, 0, result)
+        ledger.record_contact(origin, "receive", time.time(), time.time(), 0, 0, f"refused: {sentence}")
 
 
 def _understood(arguments: list[str]) -> tuple[str, str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import BinaryIO
 
 from bsmtp_batch.errors import Problem
@@ -41,7 +41,7 @@ class Receiver:
         self._inbox = inbox
         self._routes = routes
         self._ledger = ledger
-        self._trust = trust
+        self._intake = Intake(ledger, trust)
         self._desk = Desk(inbox.origin, reading, writing, tell)
 
     @property
@@ -58,6 +58,7 @@ class Receiver:
                 self._desk.say(Line("READY", "", (str(VERSION),)))
                 while self._one(commands):
                     pass
+            self._tell_gaps()
         except Silence as silence:
             self.tally.blame(75, f"the contact broke off: {silence}")
         except BaseException:
@@ -70,9 +71,15 @@ class Receiver:
             )
         return tally
 
+    def _tell_gaps(self) -> None:
+        """Nothing hangs on it: `status` tells of them, too."""
+        with suppress(OSError):
+            for origin, sentence in self._intake.gaps():
+                self._desk.tell(f"receive {origin}: {sentence}")
+
     def _commands(self, locks: ExitStack) -> Commands:
         giving = Giving(self._desk, self._inbox, self._routes, self._ledger, locks)
-        taking = Taking(self._desk, self._inbox, Intake(self._ledger, self._trust), locks)
+        taking = Taking(self._desk, self._inbox, self._intake, locks)
         out: Commands = {"list": giving.list, "get": giving.get, "pack": giving.pack, "ack": giving.ack}
         return out | {"put": taking.put, "offer": taking.offer, "size": taking.size, "sent": taking.sent}
 

@@ -10,7 +10,7 @@ from bsmtp_batch.errors import Bad, Later, Problem
 from bsmtp_batch.handover.intake import Differs, Intake
 from bsmtp_batch.handover.parcel import Parcel, parcel
 from bsmtp_batch.handover.protocol import Line
-from bsmtp_batch.receive.desk import Desk
+from bsmtp_batch.receive.desk import Desk, in_words
 from bsmtp_batch.spool.expected import EXPECTED, allow, forbid
 from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.medium import write_part
@@ -63,7 +63,7 @@ class Taking:
                 self._desk.say(_receipt(offered))
                 return
             offer = Offer(offered, form, size, self._inbox)
-            _room(self._inbox, size - offer.offset + (0 if form == "plain" else offered.size))
+            self._inbox.need_room(size - offer.offset + (0 if form == "plain" else offered.size))
             write_part(offer.part, (), append=True)
             allow(self._inbox, EXPECTED, offer.road, size)
             hold.callback(forbid, self._inbox, EXPECTED)
@@ -99,7 +99,7 @@ class Taking:
 
     def _take(self, offered: Parcel) -> None:
         offset = beginning(self._inbox, offered.name, offered.size)
-        _room(self._inbox, offered.size - offset)
+        self._inbox.need_room(offered.size - offset)
         self._desk.say(Line("GO", offered.name, (str(offset),)))
         write_part(self._inbox.part(offered.name), self._desk.body(offered.size - offset), append=offset > 0)
         self._keep(offered, offered.size - offset, resumed=offset > 0)
@@ -117,13 +117,14 @@ class Taking:
         self._keep(offer.parcel, offer.size - offer.offset, resumed=offer.offset > 0)
 
     def _unpack(self, offer: Offer) -> None:
-        """From the form of the road to the batch; what cannot be unpacked is of no use to the next contact either."""
+        """From the form of the road to the batch; what cannot be unpacked is of no use to the next contact either. On a
+        full disk it is: the next one finds all of it here."""
         try:
             road.expand(offer.part, self._inbox.part(offer.parcel.name), offer.form, offer.parcel.size, _nobody)
         except Bad as error:
-            raise Later(error.what, safe="It was not acknowledged", next="the next contact sends it anew") from error
-        finally:
             self._inbox.drop_part(offer.road)
+            raise Later(error.what, safe="It was not acknowledged", next="the next contact sends it anew") from error
+        self._inbox.drop_part(offer.road)
 
     def _keep(self, offered: Parcel, octets: int, *, resumed: bool) -> None:
         try:
@@ -132,7 +133,7 @@ class Taking:
             raise self._damaged(offered, error, resumed=resumed) from error
         self._desk.tally.count(octets)
         self._desk.tell(
-            f"receive {self._inbox.origin}: batch {offered.name}, {offered.manifest.messages} messages,"
+            f"receive {self._inbox.origin}: batch {offered.name}, {in_words(offered.manifest.messages)},"
             f" {offered.size} octets" + (f" ({arrived.remark})" if arrived.remark else "")
         )
 
@@ -170,16 +171,6 @@ def size_of(path: str) -> int:
 
 def _receipt(offered: Parcel) -> Line:
     return Line("ACK", offered.name, (offered.sha256,))
-
-
-def _room(inbox: Inbox, octets: int) -> None:
-    system = os.statvfs(inbox.path)
-    if system.f_bavail * system.f_frsize < octets:
-        raise Later(
-            f"there is no room here for {octets} octets",
-            safe="Nothing of the batch was taken, so the far side keeps it",
-            next="make room in the spool; the next contact tries again",
-        )
 
 
 def _other_size(offered: Parcel) -> Bad:

@@ -6,8 +6,9 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
+from bsmtp_batch.errors import Later
 from bsmtp_batch.spool import durable, listing, locks, names, routes
 from bsmtp_batch.spool.listing import Entry, open_regular
 from bsmtp_batch.spool.sequences import Sequences
@@ -16,6 +17,8 @@ from bsmtp_batch.spool.store import MANIFEST, REASON, SIGNATURE, SMALL_CAP
 INTAKE_LOCK = "intake.lock"
 SEQUENCES = "sequences"
 PART = ".part"
+WHOLE = ".whole"
+"""What a part is called while it is checked and until it has its final name."""
 DAMAGED = ".damaged"
 """A batch that came whole and wrong is kept under this suffix: a sound copy of the same name is still welcome."""
 
@@ -46,6 +49,18 @@ class Inbox:
         """Be the one that brings batches of this origin; :class:`~bsmtp_batch.spool.locks.Busy` when another does."""
         return locks.held(self.at(INTAKE_LOCK), who=f"another contact that brings mail from {self.origin}")
 
+    def need_room(self, octets: int) -> None:
+        """Raise :class:`~bsmtp_batch.errors.Later` where ``octets`` more would leave too little: half a batch only
+        fills the disk, and a whole one must not keep everybody else's mail from being handed in (``min_free``)."""
+        system = os.statvfs(self.path)
+        kept = min(names.Limits().min_free, system.f_blocks * system.f_frsize // 16)
+        if system.f_bavail * system.f_frsize - kept < octets:
+            raise Later(
+                f"there is no room in {self.spool} for {octets} octets",
+                safe="Nothing of it was acknowledged, so the far side keeps it",
+                next="make room in the spool; the next contact tries again",
+            )
+
     def part(self, name: str) -> str:
         """Where batch ``name`` takes shape. Only its size says how much is there; its octets may be anybody's."""
         return self.at(names.TMP, name + PART)
@@ -66,18 +81,36 @@ class Inbox:
                 continue
         return None
 
+    def settled(self, name: str) -> str:
+        """Where the part of ``name`` is from :meth:`settle_part` on: no program was ever told this name."""
+        return self.at(names.TMP, name + WHOLE)
+
+    def resume_part(self, name: str) -> None:
+        """A part of ``name`` that was being settled when its contact was stopped is a part again. Raises
+        ``OSError``."""
+        with suppress(FileNotFoundError):
+            os.rename(self.settled(name), self.part(name))
+
     def settle_part(self, name: str) -> tuple[int, str]:
         """Make the part of ``name`` durable and read it back from the medium: its size and hex sha256.
 
+        Its name is taken away first: a program that opens the part from now on, let in before or left over, makes a
+        new one, and those that have it open are seen. What was checked could be changed behind its receipt otherwise.
         Raises ``OSError``; after a failed fsync the part is removed, for the cache would lie about it. Raises
         :class:`~bsmtp_batch.spool.locks.Busy` while somebody else still writes to it.
         """
-        path = self.part(name)
-        fd = open_regular(path)
+        path = self.settled(name)
+        os.rename(self.part(name), path)
         try:
-            locks.written_by_nobody(fd, path=path)
+            fd = open_regular(path)
+            try:
+                locks.written_by_nobody(fd, path=self.part(name))
+                os.fchmod(fd, 0o600)  # scp gives a file the mode that the other side tells
+            except BaseException:
+                os.close(fd)
+                raise
         except BaseException:
-            os.close(fd)
+            self.resume_part(name)
             raise
         try:
             durable.sync_close(fd)
@@ -89,21 +122,22 @@ class Inbox:
     def drop_part(self, name: str) -> None:
         """Forget what came of ``name`` so far."""
         durable.remove(self.part(name))
+        durable.remove(self.settled(name))
 
     def publish(self, name: str, manifest: bytes, signature: bytes = b"") -> str:
         """Give the settled part of ``name`` its final name in ``new/``, durably; manifest and signature first. Its
         path."""
         path = self.at(names.NEW, name)
         _write_papers(path, manifest, signature)
-        durable.rename_durably(self.part(name), path)
+        durable.rename_durably(self.settled(name), path)
         return path
 
     def set_damaged(self, name: str, manifest: bytes, reason: str, signature: bytes = b"") -> str:
-        """Keep the part of ``name`` in ``bad/`` with ``reason``, in place of an earlier damaged one. Its path."""
+        """Keep the settled part of ``name`` in ``bad/`` with ``reason``, in place of an earlier one. Its path."""
         path = self.at(names.BAD, name + DAMAGED)
         durable.write_file(path + REASON, (reason + "\n").encode())
         _write_papers(path, manifest, signature)
-        durable.rename_durably(self.part(name), path)
+        durable.rename_durably(self.settled(name), path)
         return path
 
     def sequences(self) -> Sequences:
@@ -125,8 +159,12 @@ class Inbox:
         remark = found.see(node, route, number, digest=digest, previous=previous)
         if not again:
             found.remember(remark, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-        if found.to_bytes() != before:
-            durable.write_file(self.at(SEQUENCES), found.to_bytes())
+        after = found.to_bytes()
+        if len(after) > _SEQUENCES_CAP:
+            # A longer file could not be read again, and with it the gaps and replays known so far would be forgotten.
+            return remark or f"crowd: {number} of {route} from {node} is not kept in mind: there are too many others"
+        if after != before:
+            durable.write_file(self.at(SEQUENCES), after)
         return remark
 
 

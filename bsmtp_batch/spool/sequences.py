@@ -94,6 +94,22 @@ class Sequences:
             return f"late: {number} of {route} from {node} fills a gap"
         return f"replay: number {number} of {route} from {node} came before, under another name or with other bytes"
 
+    def is_missing(self, node: str, route: str, number: int) -> bool:
+        """Whether ``number`` is known not to have come."""
+        line = self._lines.get((node, route))
+        return line is not None and any(low <= number <= high for low, high in line.missing)
+
+    def gaps_since(self, before: Sequences) -> list[str]:
+        """A sentence for each gap that there was not ``before``. Batches of one contact come in the order of their
+        size, so only at its end can it be told which numbers did not come."""
+        found = []
+        for (node, route), line in sorted(self._lines.items()):
+            known = before._lines.get((node, route))
+            for low, high in line.missing:
+                if known is None or not any(a <= low and high <= b for a, b in known.missing):
+                    found.append(f"gap: {_words((low, high))} of {route} from {node} did not come")
+        return found
+
     def missing(self) -> list[str]:
         """A sentence for each node and route with numbers that have not come."""
         return [

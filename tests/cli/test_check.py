@@ -212,6 +212,14 @@ def test_an_old_rsync_is_a_warning(check, programs, version, told):
     assert told in line
 
 
+def test_an_old_rsync_is_a_warning_where_customers_come_for_it_too(check, programs):
+    (programs / "rsync").write_text("#!/bin/sh\necho 'rsync  version 3.2.7  protocol version 31'\n")
+
+    (line,) = check('[peer."site.example"]\nsignature = "optional"\n')
+
+    assert line.startswith("warning: 1:1: peer.site.example: rsync 3.2.7 is old")
+
+
 def test_a_spool_that_others_own_or_write_is_a_warning(check, spool, monkeypatch):
     spool.chmod(0o770)
     (line,) = check("[node]\n")

@@ -337,7 +337,8 @@ def test_status_tells_a_failed_contact_below_a_table_that_fits(cli, spool, tmp_p
     said = cli("status", spool=spool).out
 
     assert "see below" in said
-    assert f"push dir:{tmp_path}/full: {tmp_path}/full/a.example" in said
+    assert f"push dir:{tmp_path}/full: batch a.example.00000001." in said
+    assert f".bsmtp: {tmp_path}/full/a.example" in said
 
 
 def test_status_waits_for_nobody_and_survives_any_state(cli, spool):

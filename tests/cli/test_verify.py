@@ -192,3 +192,14 @@ def test_a_manifest_that_is_a_pipe_is_not_waited_for(tmp_path, capsys):
 
     assert run(["verify", str(tmp_path / "x.bsmtp")]) == 64
     assert "not a regular file" in capsys.readouterr().err
+
+
+def test_a_batch_without_a_signature_is_told_where_signatures_are_asked_for(stored, tmp_path, capsys):
+    (tmp_path / "signers").write_text("")
+    path = stored(BATCH, GOOD.to_bytes())
+
+    code, (row,) = verified(capsys, "--allowed-signers", str(tmp_path / "signers"), path)
+    _, (unasked,) = verified(capsys, path)
+
+    assert (code, row["signature"], row["warnings"]) == (0, "none", ["it is not signed"])
+    assert unasked["warnings"] == []

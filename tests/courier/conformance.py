@@ -86,6 +86,12 @@ def arrived(spool: Spool, origin: str = "hub") -> list[bytes]:
     return transactions(inbox, "new")
 
 
+def noted(spool: Spool, direction: str) -> set[tuple[str, str, str]]:
+    """Name, sha256 and state of the batches in the ledger of ``spool``."""
+    with Ledger(spool.ledger, read_only=True) as ledger:
+        return {(row.name, row.sha256, row.state) for row in ledger.batches(direction=direction)}
+
+
 def codes(events: list[Event]) -> set[int]:
     return {e.code for e in events}
 

@@ -161,7 +161,7 @@ def test_small_batches_go_first_and_what_is_beyond_the_bound_waits(ends):
     ]
     assert f"its {sizes[2]} octets" in events[2].note
     assert "the next contact" in events[2].note
-    assert ends.contacts(ends.hub) == [("push", 2, events[2].note)]
+    assert ends.contacts(ends.hub) == [("push", 2, f"batch {events[2].name}: {events[2].note}")]
 
 
 def test_a_batch_that_no_contact_may_move_says_what_to_do(ends):

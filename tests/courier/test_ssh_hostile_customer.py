@@ -7,7 +7,7 @@ The hub has mail for two customers. ``other.example`` has a key, knows names and
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,6 +19,7 @@ from support.sshd import Sshd
 from bsmtp_batch.batch.manifest import Manifest
 from bsmtp_batch.cli import app
 from bsmtp_batch.handover.parcel import Receipt
+from bsmtp_batch.receive import quick
 from bsmtp_batch.spool.store import Route, Spool
 
 pytestmark = pytest.mark.real
@@ -185,7 +186,7 @@ class Hub:
         files = {n: d for n, d in tree(self.spool.path).items() if not n.startswith("ledger")}
         return files | {f"account/{n}": d for n, d in tree(self.sshd.account_home).items()}
 
-    def check(self, code: int, before: dict[str, bytes], known: int) -> None:
+    def check(self, code: int | None, before: dict[str, bytes], known: int) -> None:
         """Nothing was done after ``before``, and it stands in the ledger, which had ``known`` contacts by then."""
         assert code in (65, 75)
         assert self.state() == before
@@ -223,14 +224,21 @@ def test_a_command_that_is_not_ours_runs_nothing(
     def run(argv: list[str], **_: object) -> NoReturn:
         raise AssertionError(f"{argv} would have been run")
 
-    monkeypatch.setattr("bsmtp_batch.edge.process.become", run)
-    monkeypatch.setenv("SSH_ORIGINAL_COMMAND", shared.filled_in(line))
-    before, known = shared.state(), len(contacts(shared.spool))
+    monkeypatch.setattr(quick, "become", run)
+    line = shared.filled_in(line)
+    monkeypatch.setenv("SSH_ORIGINAL_COMMAND", line)
+    arguments = [OTHER, "--spool", shared.spool.path]
+    entries: list[Callable[[], int | None]] = [
+        lambda: quick.main(arguments, line),
+        lambda: app.run(["receive", *arguments]),
+    ]
+    for entry in entries:
+        before, known = shared.state(), len(contacts(shared.spool))
 
-    code = app.run(["receive", OTHER, "--spool", shared.spool.path])
+        code = entry()
 
-    assert capsys.readouterr().out == ""
-    shared.check(code, before, known)
+        assert capsys.readouterr().out == ""
+        shared.check(code, before, known)
 
 
 @pytest.mark.parametrize("line", LINES[::3], ids=shown)

@@ -208,7 +208,7 @@ def test_a_key_that_is_not_let_in_is_told_as_such(pair: Pair, tmp_path: Path) ->
 
     done = pair.run("pull", code=78)
 
-    assert "does not let us in" in done.stderr and "authorized_keys" in done.stderr
+    assert "does not let us in" in done.stderr and "AuthorizedKeysFile" in done.stderr
 
 
 @pytest.mark.parametrize("rest", ADDRESSES, ids=ascii)
@@ -219,6 +219,17 @@ def test_an_address_that_is_none_is_refused(scheme: str, rest: str) -> None:
 
     assert told.value.code == 64
     assert told.value.next
+
+
+def test_a_far_end_that_is_killed_before_it_is_ready_is_left_for_later(pair: Pair) -> None:
+    """78 would stop a timer's unit for good; this may be over in a minute."""
+    pair.key = pair.sshd.authorize("killed", "/bin/sh", "-c", "kill -9 $$")
+    direct = pair.run("pull", code=75)
+    pair.key = pair.sshd.authorize("killed", "/bin/sh", "-c", "sh -c 'kill -9 $$'; exit $?")
+    shell = pair.run("pull", code=75)
+
+    assert "cannot be reached" in direct.stderr or "signal 9" in direct.stderr
+    assert "was ended there by signal 9" in shell.stderr
 
 
 def test_the_liar_tells_every_lie_that_is_asked_of_it() -> None:

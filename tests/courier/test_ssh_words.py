@@ -13,9 +13,12 @@ import pytest
 
 from bsmtp_batch.courier.address import address_of
 from bsmtp_batch.courier.carriers import Rsync, Scp
+from bsmtp_batch.courier.far import unreached
 from bsmtp_batch.courier.options import Options
+from bsmtp_batch.courier.overssh import telling
 from bsmtp_batch.courier.schemes import courier_for
 from bsmtp_batch.courier.ssh import SshFiles, config_text
+from bsmtp_batch.edge.process import Child
 from bsmtp_batch.errors import Usage
 
 SIX = address_of("scp://bsmtp@[2001:db8::1]:2222/")
@@ -108,3 +111,44 @@ def test_what_a_killed_contact_left_is_removed_by_the_next_and_what_another_uses
     with SshFiles(SIX, Options()) as files:
         assert sorted(os.listdir(short)) == sorted(map(os.path.basename, (used, files.directory, "other-1-z")))
     shutil.rmtree(short)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "code", "words"),
+    [
+        (255, "ssh: connect to host h port 22: Connection refused", 75, "h cannot be reached: ssh: connect"),
+        (255, "bsmtp@h: Permission denied (publickey).", 78, "h does not let us in: bsmtp@h"),
+        (255, "@ WARNING: UNPROTECTED PRIVATE KEY FILE! @\nbsmtp@h: Permission denied (publickey).", 78, "chmod 600"),
+        (255, "Host key verification failed.", 78, "no host key of h is known"),
+        (127, "sh: 1: /opt/x: not found", 78, "is not `bsmtp-batch receive`: sh: 1: /opt/x: not found. Nothing"),
+        (1, "/usr/bin/rrsync error: this is not rsync", 78, 'set far = "directory"'),
+        (1, "", 78, "is not `bsmtp-batch receive`. Nothing was moved"),
+        (78, "bsmtp-batch: no spool: Permission denied. Nothing was moved. Next: make one", 78, "see to it (make one)"),
+        (75, "bsmtp-batch: the disk is full. Nothing was moved. Next: wait", 75, "cannot work: the disk is full. Noth"),
+    ],
+)
+def test_who_could_not_be_reached_says_whether_it_was_ssh_or_what_it_started(status, said, code, words):
+    script = 'printf \'%s\\n\' "$1" >&2; exit "$2"'
+    child = Child(["/bin/sh", "-c", script, "ssh", said, str(status)])
+    try:
+        problem = unreached(child, address_of("scp://h/"))
+    finally:
+        child.close()
+
+    assert problem.code == code
+    assert words in str(problem)
+
+
+def test_of_what_a_transfer_said_the_line_is_told_that_names_the_cause():
+    end = [
+        "rsync: connection unexpectedly closed (0 bytes received so far) [sender]",
+        "rsync error: unexplained (code 1)",
+    ]
+    refusal = "receive s.example: refused: there is no rsync on this machine. Nothing was moved. Next: install it"
+    traceback = ["Traceback (most recent call last):", "File x, line 1", "FileNotFoundError: '/usr/bin/rsync'"]
+
+    assert telling([refusal, *end]) == "receive s.example: refused: there is no rsync on this machine"
+    assert telling([*traceback, *end]) == "FileNotFoundError: '/usr/bin/rsync'"
+    assert telling(["rsync: write failed: No space left on device (28)", refusal, *end]).endswith("device (28)")
+    assert telling(end) == end[0]
+    assert telling([]) == ""

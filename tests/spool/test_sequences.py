@@ -100,3 +100,24 @@ def test_only_what_no_later_batch_puts_right_is_remembered_and_not_for_ever():
         found.remember("", "then")
 
     assert Sequences.from_bytes(found.to_bytes()).remarks == [f"then replay: number {n}" for n in range(12, 20)]
+
+
+def test_a_flood_of_names_does_not_wipe_what_was_noticed_before(tmp_path, monkeypatch):
+    """Whoever brings the batches chooses the nodes and routes in them, and a replay would be told of no more."""
+    from bsmtp_batch.spool import inbox as module
+
+    monkeypatch.setattr(module, "_SEQUENCES_CAP", 400)
+    inbox = module.Inbox(str(tmp_path), "hub")
+    inbox.make()
+    for number in (1, 1, 5):
+        inbox.see("hub", "site.example", number)
+    known = inbox.sequences()
+
+    remarks = [inbox.see(f"n{number}", "site.example", 1) for number in range(100)]
+
+    assert remarks[0] == ""
+    assert remarks[-1].startswith("crowd: 1 of site.example from n99 is not kept in mind")
+    found = inbox.sequences()
+    assert found.missing() == known.missing() != []
+    assert found.remarks == known.remarks != []
+    assert inbox.see("hub", "site.example", 2).startswith("late")
