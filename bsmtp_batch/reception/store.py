@@ -83,7 +83,7 @@ class Store:
         for number in range(sequence, sequence + _TRIES):
             name = names.batch_name(self._inbox.origin, number, when, self._node)
             try:
-                fd = durable.create(self._inbox.part(name))
+                fd = durable.create(self._inbox.settled(name))
             except FileExistsError:
                 continue
             message = _Message(self, _Label(name, number, when, rcpts), fd)
