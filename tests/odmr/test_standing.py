@@ -9,7 +9,7 @@ import threading
 
 import pytest
 from support.importing import letters
-from support.odmr_hub import END, Hub, Plan
+from support.odmr_hub import END, HEAR, Hub, Plan
 
 from bsmtp_batch.errors import Later
 from bsmtp_batch.odmr import Outcome, Stop, Stopped, stand
@@ -165,12 +165,15 @@ def test_sigterm_ends_it_with_a_word_and_what_was_answered_stays(site):
             threading.Thread(target=end).start()
             with pytest.raises(Stopped):
                 site.collect(hub.port, stay=True, stop=stop, patience=1)
-            plan.more.put(None)
+            plan.more.put(HEAR)
+            plan.more.put(END)
+            hub.threads[0].join(20)
     finally:
         signal.signal(signal.SIGTERM, before)
 
     assert len(site.stored()) == 2
     assert not plan.letters
+    assert plan.last.startswith(b"421 ")
     contact = site.contact()
     assert (contact.result, contact.batches) == ("ok", 2)
 

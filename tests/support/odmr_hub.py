@@ -17,6 +17,8 @@ from support.importing import Letter
 
 from bsmtp_batch.wire.dots import stuff
 
+HEAR = object()
+"""Put there: the hub reads what the customer says unasked."""
 END = object()
 """Put behind the letters of a line that stays: the hub says QUIT."""
 
@@ -58,6 +60,8 @@ class Plan:
     """What the customer said to each dot."""
     rcpts: list[bytes] = field(default_factory=list)
     offered: bytes = b""
+    last: bytes = b""
+    """The reply to the last sign of life, or what was said unasked."""
     greeted: bytes = b""
 
 
@@ -226,8 +230,8 @@ def hand_over(wire: Wire, plan: Plan) -> None:
         letter = plan.more.get()
         if letter is END:
             break
-        if letter is None:
-            assert wire.ask(b"NOOP").startswith(b"250")
+        if letter is None or letter is HEAR:
+            plan.last = wire.ask(b"NOOP") if letter is None else wire.reply()
             continue
         assert isinstance(letter, Letter)
         plan.letters.append(letter)
