@@ -111,7 +111,9 @@ class BatchDispatch:
             )
         context = self._context(examined, self._engine.target)
         try:
-            self._engine.run(MessageDelivery(context, task) for task in self._admitted(work))
+            deliveries = (MessageDelivery(context, task) for task in self._admitted(work))
+            if self._engine.run(deliveries, over=lambda: bool(self._bounds.over)):
+                self._held = self._held or self._bounds.over
         finally:
             self._journal.flush()  # whatever ended it: what was answered stays answered
 

@@ -17,7 +17,7 @@ from bsmtp_batch.odmr.standing import Stop, Stopped
 from bsmtp_batch.reception.contract import Limits, Sink
 from bsmtp_batch.reception.line import Lost, converse
 from bsmtp_batch.reception.session import Policy, Reception
-from bsmtp_batch.replay.contract import Connection, Job, Kind, Result, Unreachable, Verdict
+from bsmtp_batch.replay.contract import Connection, Job, Kind, NextJob, Result, Unreachable, Verdict, nothing_next
 from bsmtp_batch.wire.command import Mail, Rcpt
 from bsmtp_batch.wire.events import Atrn, Helo, Noop, Reply, Rset, Verb
 from bsmtp_batch.wire.states import IDLE_TIMEOUT
@@ -265,12 +265,12 @@ class Lent:
         self._connection = connection
         self._stop = stop
 
-    def carry(self, job: Job, before_dot: Callable[[], None]) -> Result:
+    def carry(self, job: Job, before_dot: Callable[[], None], next_job: NextJob = nothing_next) -> Result:
         """See :class:`~bsmtp_batch.replay.contract.Connection`."""
         if self._stop.asked:
             deferred = Verdict(Kind.DEFERRED, "451 4.3.2 asked to end")
             return Result((deferred,) * len(job.rcpts), ended="asked to end", leave=True)
-        return self._connection.carry(job, before_dot)
+        return self._connection.carry(job, before_dot, next_job)
 
     def close(self) -> None:
         """Not yet."""

@@ -59,12 +59,15 @@ class Job:
 class Result:
     """One verdict per recipient of the job, in order; ``ended`` says why the connection is of no more use, or ``""``.
 
-    ``leave`` means that the target wants no further connection now (421): the run stops there.
+    ``leave`` means that the target wants no further connection now (421): the run stops there. ``untouched`` means that
+    the connection had been lost before anything of this job was answered, which had been told to the target ahead of
+    its turn: the loss says nothing about this job, and it may have its turn on another connection.
     """
 
     verdicts: tuple[Verdict, ...]
     ended: str = ""
     leave: bool = False
+    untouched: bool = False
 
 
 class Unreachable(Exception):
@@ -76,15 +79,27 @@ class Unreachable(Exception):
     code = 75
 
 
+NextJob = Callable[[], Job | None]
+"""The job whose turn is next, if there is one. Does not wait for one to come, and does not raise."""
+
+
+def nothing_next() -> None:
+    """The :data:`NextJob` of whoever hands in one job alone."""
+
+
 class Connection(Protocol):
     """A way into the target, open for one job after the other."""
 
-    def carry(self, job: Job, before_dot: Callable[[], None]) -> Result:
+    def carry(self, job: Job, before_dot: Callable[[], None], next_job: NextJob = nothing_next) -> Result:
         """Hand in ``job``.
 
         ``before_dot`` is called once when everything but the final dot has gone out, and returns when it is durable
         that the dot is about to be sent; it is not called when there is nothing to finish. Only what it raises is
         raised: whatever happens on the connection is told in the result.
+
+        ``next_job`` may be asked, once, before that. The target may then be told the envelope of what it gives in the
+        same flight as the dot, but nothing that could not be taken back by hanging up. What was given has to be the
+        next job that is handed in here, unless the connection is closed.
         """
 
     def close(self) -> None:

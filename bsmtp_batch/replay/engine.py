@@ -1,5 +1,7 @@
 """The replay: messages one after the other over one connection, until they are done or the target takes no more.
 
+The engine looks one delivery ahead, so that a connection may begin the next while it ends the one before.
+
 A message that is put off does not hold up the next one. A lost connection costs the message it was lost with; the rest
 goes on over a new one, unless that keeps happening: then the target is unwell and everything is left for the next run.
 """
@@ -7,10 +9,10 @@ goes on over a new one, unless that keeps happening: then the target is unwell a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from bsmtp_batch.replay.contract import Connection, Job, Kind, Result, Target, Unreachable
+from bsmtp_batch.replay.contract import Connection, Job, Kind, NextJob, Result, Target, Unreachable
 
 MAX_LOSSES = 3
 """Connections lost in a row, with nothing settled in between, after which a run stops."""
@@ -67,18 +69,27 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self._hang_up()
 
-    def run(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
-        """Hand in ``deliveries``, in order; those that were not begun because the target takes no more come back."""
+    def run(self, deliveries: Iterable[Delivery], over: Callable[[], bool] = lambda: False) -> list[Delivery]:
+        """Hand in ``deliveries``, in order; those whose turn did not come, because the target takes no more or it is
+        ``over``, come back.
+
+        ``deliveries`` is asked for the next one while one is still being handed in, and must not wait for it to come.
+        """
         left: list[Delivery] = []
-        for delivery in deliveries:
+        queue = _Queue(deliveries)
+        for delivery in queue:
+            if over():
+                self._hang_up()  # this one may have been begun already
+                left.append(delivery)
+                continue
             rest: Delivery | None = delivery
             while rest is not None and not self.stopped:
-                rest = self._hand_in(rest)
+                rest = self._hand_in(rest, queue.next_job)
             if rest is not None:
                 left.append(rest)
         return left
 
-    def _hand_in(self, delivery: Delivery) -> Delivery | None:
+    def _hand_in(self, delivery: Delivery, next_job: NextJob) -> Delivery | None:
         """Hand in one; what is left of it: all of it when no connection came about."""
         if not self._keep and time.monotonic() - self._used > IDLE:
             self._hang_up()
@@ -88,9 +99,13 @@ class Engine:
             except Unreachable as unreachable:
                 self.stopped, self.code = str(unreachable), unreachable.code
                 return delivery
-        result = self._connection.carry(delivery.job, delivery.begin)
-        self._used = time.monotonic()
-        rest = delivery.settle(result)
+        try:
+            result = self._connection.carry(delivery.job, delivery.begin, next_job)
+            self._used = time.monotonic()
+            rest = delivery if result.untouched else delivery.settle(result)
+        except BaseException:
+            self._hang_up()  # in the middle of a message, or with the next one begun
+            raise
         self._weigh(result)
         return rest
 
@@ -113,3 +128,33 @@ class Engine:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+class _Queue:
+    """``source`` with a look at what comes next; what goes wrong there is raised when its turn has come."""
+
+    def __init__(self, source: Iterable[Delivery]) -> None:
+        self._source = iter(source)
+        self._next: Delivery | None = None
+        self._failure: Exception | None = None
+
+    def __iter__(self) -> Iterator[Delivery]:
+        while self._look() is not None:
+            delivery, self._next = self._next, None
+            assert delivery is not None
+            yield delivery
+        if self._failure is not None:
+            raise self._failure
+
+    def next_job(self) -> Job | None:
+        """See :data:`~bsmtp_batch.replay.contract.NextJob`."""
+        delivery = self._look()
+        return None if delivery is None else delivery.job
+
+    def _look(self) -> Delivery | None:
+        if self._next is None and self._failure is None:
+            try:
+                self._next = next(self._source, None)
+            except Exception as failure:  # noqa: BLE001 - whatever it is, it is raised when its turn has come
+                self._failure = failure
+        return self._next

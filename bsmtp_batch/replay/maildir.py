@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from bsmtp_batch.replay.contract import Job, Kind, Result, Unreachable, Verdict
+from bsmtp_batch.replay.contract import Job, Kind, NextJob, Result, Unreachable, Verdict, nothing_next
 from bsmtp_batch.spool import durable, routes
 
 
@@ -45,7 +45,7 @@ class MaildirConnection:
         self._path = path
         self._present = present
 
-    def carry(self, job: Job, before_dot: Callable[[], None]) -> Result:
+    def carry(self, job: Job, before_dot: Callable[[], None], next_job: NextJob = nothing_next) -> Result:
         """See :class:`~bsmtp_batch.replay.contract.Connection`."""
         if job.name in self._present:
             return _all(job, Kind.DELIVERED, "250 2.0.0 it is in the Maildir already")

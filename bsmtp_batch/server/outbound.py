@@ -11,7 +11,7 @@ from bsmtp_batch.dispatch import OpenLine, Terms, Watcher, dispatch_route
 from bsmtp_batch.edge.sockets import Channel
 from bsmtp_batch.errors import Problem
 from bsmtp_batch.ledger import Ledger
-from bsmtp_batch.replay.contract import Job, Result, Unreachable
+from bsmtp_batch.replay.contract import Job, NextJob, Result, Unreachable, nothing_next
 from bsmtp_batch.replay.smtp import SmtpConnection
 from bsmtp_batch.spool import listing, names
 from bsmtp_batch.spool.locks import Busy
@@ -272,9 +272,9 @@ class _Lent:
         self._connection = connection
         self.lost = ""
 
-    def carry(self, job: Job, before_dot: Callable[[], None]) -> Result:
+    def carry(self, job: Job, before_dot: Callable[[], None], next_job: NextJob = nothing_next) -> Result:
         """See :class:`~bsmtp_batch.replay.contract.Connection`."""
-        result = self._connection.carry(job, before_dot)
+        result = self._connection.carry(job, before_dot, next_job)
         self.lost = self.lost or result.ended
         return result
 

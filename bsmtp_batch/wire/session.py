@@ -178,8 +178,9 @@ class Session:
 
     @property
     def content_due(self) -> bool:
-        """Client: a 354 has come and the content, up to :class:`EndOfData`, is what has to be written now."""
-        return self.role is Role.CLIENT and self._dialogue.asker is self._dialogue.answerer is State.CONTENT
+        """Client: a 354 has come, no other reply is due, and the content is what has to be written now."""
+        settled = not self._dialogue.outstanding and self._dialogue.asker is self._dialogue.answerer
+        return settled and self.role is Role.CLIENT and self.our_state is State.CONTENT
 
     @property
     def reading(self) -> Reading:

@@ -61,6 +61,8 @@ class Customer:
             for event in events:
                 out += self._answer(event)
                 if self._dead:
+                    if out:
+                        self._out.put(out)  # what came before in the same flight was answered
                     self._out.put(b"")
                     return
             events = self.session.resume()
