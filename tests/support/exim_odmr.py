@@ -221,10 +221,11 @@ class OdmrCustomer(_Exim):
     def __init__(self, *, tls: bool = False) -> None:
         super().__init__(CUSTOMER.replace("PORT", str(ODMR)), "customer.example", tls)
         self.box.run("install", "-d", "-o", "Debian-exim", RECEIVED)
+        self.secret = SECRET
 
     def pull(self, domains: str = "", port: int = ODMR, code: int | None = 0) -> subprocess.CompletedProcess[bytes]:
         """Ask the provider on ``port`` of the box for the mail of ``domains`` (with commas; "": whatever there is)."""
-        self.box.write(CONFIG, CUSTOMER.replace("PORT", str(port)))
+        self.box.write(CONFIG, CUSTOMER.replace("PORT", str(port)).replace(SECRET, self.secret))
         return self.exim("-atrn", "127.0.0.1", domains, code=code)
 
     def received(self) -> list[Parcel]:

@@ -27,6 +27,7 @@ class Fetchmail:
     def __init__(self) -> None:
         self.box = Box("fetchmail", accounts={}, hosts=["provider.example"], name="customer.example")
         self.recorder = Recorder(self.box)
+        self.secret = SECRET
 
     def odmr(
         self, domains: Sequence[str], *, port: int = ODMR, smtp: int = SMTP, tls: bool = False, code: int | None = 0
@@ -44,7 +45,7 @@ class Fetchmail:
         """The command that polls as :meth:`odmr` does, for a test that starts it by ``box.command`` and kills it."""
         settings = (
             f"poll 127.0.0.1 proto ODMR service {port} timeout 30\n"
-            f'  user "{USER}" password "{SECRET}" fetchdomains {_listed(domains)}'
+            f'  user "{USER}" password "{self.secret}" fetchdomains {_listed(domains)}'
             f' smtphost "127.0.0.1/{smtp}" {"ssl no sslcertck" if tls else NO_TLS}\n'
         )
         return self._written(settings)

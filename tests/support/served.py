@@ -114,7 +114,9 @@ class HubProgram:
         )
         first = self._process.stderr.readline()
         self.ports = [int(port) for port in re.findall(r":(\d+)\b", first)]
-        assert self.ports, first + self._process.stderr.read()
+        if not self.ports:
+            with self._process:
+                raise AssertionError(first + self._process.stderr.read())
         self._reader = threading.Thread(target=lambda: self.log.extend(self._process.stderr))
         self._reader.start()
         return self

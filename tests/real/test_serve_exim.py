@@ -1,0 +1,73 @@
+"""Exim as the customer of the daemon: `exim -atrn` logs in, has the line turned round and takes all that waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.boxed_hub import CLEAR, BoxedHub
+from support.corpus import DOMAIN, Mail
+from support.debian import Unavailable, need
+from support.exim_odmr import OdmrCustomer
+from support.mailcheck import assert_arrived
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("exim-odmr")]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["clear", "tls"])
+def customer(request: pytest.FixtureRequest) -> Iterator[OdmrCustomer]:
+    """Exim; with TLS it insists on STARTTLS."""
+    try:
+        rig = OdmrCustomer(tls=request.param)
+    except Unavailable as missing:
+        need(str(missing))
+    yield rig
+    rig.close()
+
+
+@pytest.fixture(scope="module")
+def hub(customer: OdmrCustomer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BoxedHub]:
+    """The daemon; Exim knows its account there."""
+    running = BoxedHub(customer.box, tmp_path_factory.mktemp("hub"))
+    customer.secret = running.secret
+    yield running
+    running.close()
+    assert "fault of ours" not in running.log()
+
+
+def test_it_takes_everything_that_waits(customer: OdmrCustomer, hub: BoxedHub, mails: list[Mail]) -> None:
+    some = [m for m in mails[:80] if m.kind != "headers only"]
+    customer.clear()
+    hub.hand_in(some)
+
+    customer.pull(DOMAIN, port=CLEAR)
+
+    assert_arrived(some, customer.received())
+    assert "delivered" in hub.log()
+    ended = hub.contacts()
+    customer.pull(DOMAIN, port=CLEAR)  # 453: it ends with 0
+    assert hub.contacts() == ended
+
+
+def test_without_a_list_it_gets_what_is_its_own(customer: OdmrCustomer, hub: BoxedHub, mails: list[Mail]) -> None:
+    some = [m for m in mails[100:105] if m.kind != "headers only"]
+    customer.clear()
+    hub.hand_in(some)
+
+    customer.pull(port=CLEAR)
+
+    assert_arrived(some, customer.received())
+
+
+def test_a_foreign_domain_gets_nothing_and_costs_nothing(
+    customer: OdmrCustomer, hub: BoxedHub, mails: list[Mail]
+) -> None:
+    some = [m for m in mails[110:113] if m.kind != "headers only"]
+    customer.clear()
+    hub.hand_in(some)
+
+    customer.pull(f"{DOMAIN},foreign.example", port=CLEAR)
+    assert customer.received() == []
+
+    customer.pull(DOMAIN, port=CLEAR)
+    assert_arrived(some, customer.received())
