@@ -250,8 +250,7 @@ def send(wire: Wire, plan: Plan, letter: Letter) -> None:
         return
     verdict = wire.ask(b"DATA")
     if verdict.startswith(b"354"):
-        wire.socket.sendall(stuff(letter.content))
-        verdict = wire.ask(b".")
+        verdict = wire.ask(stuff(letter.content) + b".")  # at once: how many reads it takes is not left to chance
     plan.verdicts.append(verdict)
     if re.match(rb"250", verdict):
         plan.letters.remove(letter)
