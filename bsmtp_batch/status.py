@@ -133,7 +133,7 @@ def begun(route: Route, ledger: Ledger) -> list[Begun]:
     found = []
     for standing in _settled(route)[0]:
         manifest = _manifest(route.at(names.READY, standing.name + MANIFEST)) if standing.name else None
-        fates = ledger.fates(manifest.sha256) if manifest else {}
+        fates = ledger.fates(manifest.name) if manifest else {}
         if manifest is None or not fates:
             continue
         outcomes = [one for _, fate in sorted(fates.items()) for one in fate.outcomes.values()]

@@ -123,7 +123,8 @@ class Ledger:
     # -- what import knows ---------------------------------------------------------------------------------------
 
     def fates(self, batch: str) -> dict[int, Fate]:
-        """What is known about each message of the batch with sha256 ``batch``; a message never begun is absent."""
+        """What is known about each message of ``batch``: the sha256 of one that is imported, the name of one of ours that
+        is sent; a message never begun is absent."""
         found: dict[int, Fate] = {}
         for message, sender, state, attempts in self._rows(
             "SELECT message, sender, state, attempts FROM message WHERE batch = ?", (batch,)
@@ -219,15 +220,17 @@ class Ledger:
                     "SELECT batch FROM message GROUP BY batch HAVING max(changed) < ?1 AND min(state) = ?2"
                     " AND max(state) = ?2 AND batch NOT IN"
                     " (SELECT batch FROM recipient WHERE changed >= ?1 OR dsn = ?3)"
-                    " AND batch IN (SELECT sha256 FROM batch WHERE direction = 'in' AND state IN ('done', 'bad')"
-                    " OR direction = 'out' AND state = 'kept')",
+                    " AND (batch IN (SELECT sha256 FROM batch WHERE direction = 'in' AND state IN ('done', 'bad'))"
+                    " OR batch IN (SELECT name FROM batch WHERE direction = 'out' AND state = 'kept'))",
                     (before, DONE, DSN_DUE),
                 )
             ]
             gone = database.executemany("DELETE FROM recipient WHERE batch = ?", idle).rowcount
             gone += database.executemany("DELETE FROM message WHERE batch = ?", idle).rowcount
             gone += database.execute(
-                "DELETE FROM batch WHERE changed < ? AND sha256 NOT IN (SELECT batch FROM message)", (before,)
+                "DELETE FROM batch WHERE changed < ? AND sha256 NOT IN (SELECT batch FROM message)"
+                " AND name NOT IN (SELECT batch FROM message)",
+                (before,),
             ).rowcount
             return gone + database.execute("DELETE FROM contact WHERE ended < ?", (before,)).rowcount
 
