@@ -123,8 +123,8 @@ class Ledger:
     # -- what import knows ---------------------------------------------------------------------------------------
 
     def fates(self, batch: str) -> dict[int, Fate]:
-        """What is known about each message of ``batch``: the sha256 of one that is imported, the name of one of ours that
-        is sent; a message never begun is absent."""
+        """What is known about each message of ``batch``: the sha256 of one that is imported, the name of one of ours
+        that is sent; a message never begun is absent."""
         found: dict[int, Fate] = {}
         for message, sender, state, attempts in self._rows(
             "SELECT message, sender, state, attempts FROM message WHERE batch = ?", (batch,)
