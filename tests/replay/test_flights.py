@@ -2,65 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
-from support.lockstep import LockstepTarget
+from support.lockstep import Letter, LockstepTarget
 from support.sink import DROP, Data, EndOfData, MailFrom, RcptTo, Rset, Say, Sink
 
-from bsmtp_batch.replay.contract import Job, Kind, Result
+from bsmtp_batch.replay.contract import Kind
 from bsmtp_batch.replay.engine import Engine
 from bsmtp_batch.replay.smtp import SmtpConnection
 from bsmtp_batch.replay.transaction import GROUP_REQUESTS
-from bsmtp_batch.wire.command import Mail, Rcpt
-from bsmtp_batch.wire.dots import stuff
 from bsmtp_batch.wire.events import Quit, Reply
 from bsmtp_batch.wire.session import Protocol
 
 GOOD, LATER, NEVER, DOUBT, CROWDED = Kind.DELIVERED, Kind.DEFERRED, Kind.REJECTED, Kind.DOUBTFUL, Kind.CROWDED
 PIPELINED, SINGLY = b"PIPELINING\n8BITMIME", b"8BITMIME"
-
-
-@dataclass
-class Letter:
-    """A delivery that remembers what became of it, in a ``log`` that all of them share."""
-
-    number: int
-    log: list[tuple[str, int]]
-    to: tuple[bytes, ...] = (b"u@site.example",)
-    sender: bytes = b""
-    content: bytes = b""
-    eight_bit: bool = False
-    results: list[Result] = field(default_factory=list)
-    job: Job = field(init=False)
-
-    def __post_init__(self):
-        content = self.content or b"Subject: %d\r\n\r\nnumber %d\r\n" % (self.number, self.number)
-        wire = stuff(content)
-        self.job = Job(
-            f"n{self.number}",
-            Mail(self.sender or b"m%d@hub.example" % self.number),
-            tuple(map(Rcpt, self.to)),
-            len(content),
-            self.eight_bit,
-            lambda: iter((wire[:20], wire[20:])),
-            lambda: iter((content,)),
-        )
-
-    def begin(self):
-        self.log.append(("mark", self.number))
-
-    def settle(self, result):
-        self.log.append(("settle", self.number))
-        self.results.append(result)
-        crowded = [n for n, verdict in enumerate(result.verdicts) if verdict.kind is CROWDED]
-        if not crowded or not any(verdict.kind is GOOD for verdict in result.verdicts):
-            return None
-        return Letter(self.number, self.log, tuple(self.to[n] for n in crowded), results=self.results)
-
-    @property
-    def kinds(self):
-        return [verdict.kind for verdict in self.results[-1].verdicts]
 
 
 def users(count):
@@ -221,7 +175,7 @@ def test_lmtp_answers_go_to_the_message_and_the_recipient_they_belong_to():
 
 
 class Raw:
-    """A target whose connections answer each flight with the next of ``answers``, whatever was said, and then go silent."""
+    """A target; each connection answers every flight with the next of its answers, and then goes silent."""
 
     name = "raw"
 

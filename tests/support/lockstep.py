@@ -6,12 +6,14 @@ each way. What the client does with a connection thus takes as many round trips 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from support.sink import Closing, Sink, Talk
 
-from bsmtp_batch.replay.contract import Unreachable
+from bsmtp_batch.replay.contract import Job, Kind, Result, Unreachable
 from bsmtp_batch.replay.smtp import SmtpConnection
+from bsmtp_batch.wire.command import Mail, Rcpt
+from bsmtp_batch.wire.dots import stuff
 from bsmtp_batch.wire.session import Reading
 
 
@@ -64,7 +66,6 @@ class LockstepTarget:
         self._sink = sink
         self._most = most
         self._pieces = pieces
-        self.opened: Callable[[], None] = lambda: None
 
     @property
     def flights(self) -> int:
@@ -73,9 +74,50 @@ class LockstepTarget:
     def connect(self) -> SmtpConnection:
         if len(self.channels) >= self._most:
             raise Unreachable("no more connections")
-        self.opened()
         channel = Lockstep(self._sink, len(self.channels) + 1, pieces=self._pieces)
         self.channels.append(channel)
         connection = SmtpConnection(channel, self._sink.protocol)
         connection.greet("hub.example")
         return connection
+
+
+@dataclass
+class Letter:
+    """A delivery that remembers what became of it, in a ``log`` that all of them share."""
+
+    number: int
+    log: list[tuple[str, int]]
+    to: tuple[bytes, ...] = (b"u@site.example",)
+    sender: bytes = b""
+    content: bytes = b""
+    eight_bit: bool = False
+    results: list[Result] = field(default_factory=list)
+    job: Job = field(init=False)
+
+    def __post_init__(self) -> None:
+        content = self.content or b"Subject: %d\r\n\r\nnumber %d\r\n" % (self.number, self.number)
+        wire = stuff(content)
+        self.job = Job(
+            f"n{self.number}",
+            Mail(self.sender or b"m%d@hub.example" % self.number),
+            tuple(map(Rcpt, self.to)),
+            len(content),
+            self.eight_bit,
+            lambda: iter((wire[:20], wire[20:])),
+            lambda: iter((content,)),
+        )
+
+    def begin(self) -> None:
+        self.log.append(("mark", self.number))
+
+    def settle(self, result: Result) -> Letter | None:
+        self.log.append(("settle", self.number))
+        self.results.append(result)
+        crowded = [n for n, verdict in enumerate(result.verdicts) if verdict.kind is Kind.CROWDED]
+        if not crowded or not any(verdict.kind is Kind.DELIVERED for verdict in result.verdicts):
+            return None
+        return Letter(self.number, self.log, tuple(self.to[n] for n in crowded), results=self.results)
+
+    @property
+    def kinds(self) -> list[Kind]:
+        return [verdict.kind for verdict in self.results[-1].verdicts]

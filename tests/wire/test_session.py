@@ -117,6 +117,25 @@ def test_one_message_from_end_to_end_pipelined(protocol: Protocol) -> None:
     assert talk.read == [MAIL]
 
 
+@pytest.mark.parametrize("protocol", list(Protocol))
+def test_no_text_is_due_while_the_dot_before_is_unanswered(protocol: Protocol) -> None:
+    """Both sides stand in a text then, the one in the next, the other still in the last."""
+    talk = talk_in(State.READY, protocol)
+    talk.ask(MAIL, A, Data())
+    for reply in (OK, OK, GO):
+        talk.tell(reply)
+    ahead = [EndOfData(), MAIL, B, Data()]
+    talk.server.receive(b"".join(talk.client.send(request) for request in ahead))
+    assert talk.client.our_state is talk.client.their_state is State.CONTENT
+    due = []
+    for reply in (OK, OK, OK, GO):
+        due.append(talk.client.content_due)
+        talk.tell(reply)
+    assert due == [False] * 4
+    assert talk.client.content_due
+    assert talk.client.recipients == (B.rcpt,)
+
+
 def test_354_although_nobody_was_accepted_gets_a_lone_dot() -> None:
     client = talk_in(State.READY).client
     for request in (MAIL, A, Data()):
