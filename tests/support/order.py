@@ -130,7 +130,10 @@ def _synced(state: _State, path: str) -> None:
 
 def _named(state: _State, call: Call, source: str, target: str) -> Iterator[str]:
     if source in state.dirty:
-        yield f"{call.name} {source} -> {target}: the content is not durable yet"
+        if not target.endswith((".whole", ".part")):  # still in tmp/, before it is synced: no promise
+            yield f"{call.name} {source} -> {target}: the content is not durable yet"
+        state.dirty.discard(source)
+        state.dirty.add(target)
     if target.endswith((".ack", ".done")):
         yield from _promise(state, target)
     if target.endswith(".done"):
