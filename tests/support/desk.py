@@ -104,7 +104,7 @@ class Desk:
     """The hub, and a client who came from ``address``."""
 
     def __init__(self, path, *, secure=False, certificate=None, address="192.0.2.7", policies=None, **more):
-        written(path / "secrets", account("aurora", hashed=False), account("boreas", hashed=False))
+        written(path / "secrets", *(account(name, hashed=False) for name in policies or POLICIES))
         self.verifier = verifier(path / "secrets", policies or POLICIES, check=check)
         self.outbound, self.triggers, self.sinks, self.log = Outbound(), Triggers(), {}, []
         chance = seeded(7)

@@ -11,6 +11,8 @@ import select
 import socket
 import struct
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,16 +40,25 @@ class _End:
     direction: str
     """The direction of what is read from it."""
     pending: bytearray = field(default_factory=bytearray)
+    under_way: deque[tuple[float, bytes]] = field(default_factory=deque)
+    """What is to be written to it, and when; ``b""`` for the end."""
     closing: bool = False
     other: _End = field(init=False)
 
 
 class Relay:
-    """Listens on :attr:`port` and passes on to ``target``; :attr:`up` and :attr:`down` count the octets passed on."""
+    """Listens on :attr:`port` and passes on to ``target``; :attr:`up` and :attr:`down` count the octets passed on.
 
-    def __init__(self, target: int) -> None:
+    ``delay``: seconds that everything is under way in each direction.
+    """
+
+    def __init__(self, target: int, *, delay: float = 0.0) -> None:
         self._target = target
+        self._delay = delay
         self.up = self.down = 0
+        self.flights = 0
+        """How often the target spoke after the near side had."""
+        self._spoke = ""
         self.connections = 0
         self.fired = threading.Event()
         """Set when the last trap has snapped."""
@@ -122,7 +133,7 @@ class Relay:
         for fd, end in self._ends.items():
             reading = not end.other.pending and not end.closing
             poll.register(fd, (select.POLLIN if reading else 0) | (select.POLLOUT if end.pending else 0))
-        for fd, events in poll.poll():
+        for fd, events in poll.poll(self._arrived()):
             if fd == self._wake:
                 if b"d" in os.read(self._wake, 100):
                     for end in list(self._ends.values()):
@@ -131,6 +142,21 @@ class Relay:
                 self._accept()
             elif fd in self._ends:
                 self._serve(self._ends[fd], events)
+
+    def _arrived(self) -> int | None:
+        """Pass on what was long enough under way; milliseconds until the next of it is."""
+        now, soonest = time.monotonic(), None
+        for end in list(self._ends.values()):
+            while end.under_way and end.under_way[0][0] <= now:
+                _, data = end.under_way.popleft()
+                if not data:
+                    self._end(end.other, reset=False)
+                    break
+                end.pending += data
+                self._flush(end)
+            if end.under_way and end.socket.fileno() in self._ends:
+                soonest = min(soonest or end.under_way[0][0], end.under_way[0][0])
+        return None if soonest is None else max(1, int((soonest - now) * 1000) + 1)
 
     def _accept(self) -> None:
         try:
@@ -164,6 +190,10 @@ class Relay:
         except OSError:
             self._end(end, reset=True)
             return
+        if not data and self._delay:
+            end.other.under_way.append((time.monotonic() + self._delay, b""))
+            end.closing = True
+            return
         if not data:
             self._end(end, reset=False)
             return
@@ -171,7 +201,12 @@ class Relay:
             if self._silent:
                 return
             data, trap = self._spend(data, end.direction)
-        end.other.pending += data
+        self.flights += end.direction == DOWN and self._spoke == UP
+        self._spoke = end.direction
+        if self._delay:
+            end.other.under_way.append((time.monotonic() + self._delay, data))
+        else:
+            end.other.pending += data
         if end.direction == UP:
             self.up += len(data)
         else:

@@ -115,9 +115,10 @@ class Customer:
 
 
 class Office:
-    """A hub with the routes of an account, aurora, in the spool ``base``."""
+    """A hub with ``routes`` in the spool ``base``: those of an account, aurora, or one each of the account it is
+    called after, as ``owners`` has it."""
 
-    def __init__(self, base, *routes, rights=None):
+    def __init__(self, base, *routes, rights=None, owners=None):
         self.routes = {name: make_route(base, name) for name in routes or ("site.example",)}
         self.base, self.told, self.log, self.time = base, Told(), [], 0.0
         self.rights = {name: frozenset({name, f"www.{name}"}) for name in self.routes} if rights is None else rights
@@ -125,7 +126,7 @@ class Office:
         self.waiting = Waiting(
             Means(
                 node=NODE,
-                rights=lambda account: self.rights if account == "aurora" else {},
+                rights=self._rights,
                 route=lambda name: Route(str(base), name),
                 seal=lambda route: self.sealing(route),
                 terms=Terms(NODE),
@@ -135,6 +136,13 @@ class Office:
                 now=lambda: self.time,
             )
         )
+
+        self.owners = owners
+
+    def _rights(self, account):
+        if self.owners:
+            return {self.owners[account]: frozenset({self.owners[account]})}
+        return self.rights if account == "aurora" else {}
 
     def _seal(self, route):
         list(seal_route(route, node=NODE, caps=Caps(), reserve_size=0))
