@@ -8,15 +8,13 @@ none of this: what it has to know, ``route add`` writes into the route's own ``l
 from __future__ import annotations
 
 import os
-import re
 import socket
 import tomllib
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
-from bsmtp_batch.config_place import place_of
+from bsmtp_batch.config_faults import contradiction, of_toml, of_validation
 from bsmtp_batch.config_serve import Account, Serve
 from bsmtp_batch.config_serve import Section as _Section
 from bsmtp_batch.config_values import (
@@ -40,19 +38,6 @@ from bsmtp_batch.spool.names import DEFAULT_SPOOL, Limits
 DEFAULT_FILE = "/etc/bsmtp-batch/bsmtp-batch.toml"
 DEFAULT_SECRETS = "/etc/bsmtp-batch/secrets"
 _LIMITS = Limits()  # what holds for a route that the file does not speak of, and for `deliver` without a limits file
-
-_PLAIN = {
-    "string_type": "write a text in quotes",
-    "string_pattern_mismatch": "write one line of text, without control characters",
-    "int_type": "write a whole number",
-    "bool_type": "write true or false",
-    "list_type": 'write a list: ["one", "two"]',
-    "greater_than": "write a number above 0",
-    "greater_than_equal": "write 0 or a number above it",
-    "model_type": "this is a section: write it in brackets, with its settings below",
-    "dict_type": "this is a section: write it in brackets, with its settings below",
-}
-"""What to do about each kind of fault that the validator's own words would not tell a postmaster."""
 
 
 class Node(_Section):
@@ -246,20 +231,20 @@ class Peer(_Section):
     @model_validator(mode="after")
     def _whose_mail(self) -> Self:
         if self.url.startswith("smtp:") and not self.routes:
-            raise _contradiction("name the routes whose mail this server takes: it is not to get that of others", "url")
+            raise contradiction("name the routes whose mail this server takes: it is not to get that of others", "url")
         if self.user and not (self.secret_file or self.cert_file):
-            raise _contradiction("set both user and secret_file, or neither", "user")
+            raise contradiction("set both user and secret_file, or neither", "user")
         if self.url.startswith("odmr:") and self.user and "@" in self.url:
-            raise _contradiction("name the user here or in the url, not in both", "user")
+            raise contradiction("name the user here or in the url, not in both", "user")
         if self.key_file and not self.cert_file:
-            raise _contradiction("set cert_file too: a key alone shows nothing", "key_file")
+            raise contradiction("set cert_file too: a key alone shows nothing", "key_file")
         return self
 
     @model_validator(mode="after")
     def _path_in_a_directory(self) -> Self:
         path = self.url.split("/", 3)[3:] if self.url.startswith(("scp:", "rsync:")) else []
         if any(path) and self.far == "receive":
-            raise _contradiction(
+            raise contradiction(
                 'end it after the host: `receive` knows its spool, and a path is only for far = "directory"', "url"
             )
         return self
@@ -294,7 +279,7 @@ class Settings(_Section):
         seen: dict[str, str] = {}
         for name, account in self.accounts.items():
             if account.certificate and seen.setdefault(account.certificate, name) != name:
-                raise _contradiction(
+                raise contradiction(
                     f"use another one: this stands for the account {seen[account.certificate]} already",
                     "account",
                     name,
@@ -307,7 +292,7 @@ class Settings(_Section):
         """Otherwise a batch with anything at all for its signature would be taken."""
         for name, peer in self.peers.items():
             if peer.signature == "required" and not (peer.allowed_signers or self.node.allowed_signers):
-                raise _contradiction(
+                raise contradiction(
                     "name the file with the keys that count: allowed_signers here or in [node]",
                     "peer",
                     name,
@@ -322,6 +307,16 @@ class Settings(_Section):
     def peer(self, name: str) -> Peer | None:
         """The peer called ``name``, or None."""
         return self.peers.get(name)
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "node": Node,
+    "route": Route,
+    "peer": Peer,
+    "account": Account,
+    "import": Import,
+    "serve": Serve,
+}
 
 
 def file_of(config: str | None) -> str | None:
@@ -365,57 +360,9 @@ def _validated(path: str, text: str) -> Settings:
     try:
         return Settings.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise Faults([_toml_fault(path, str(error))]) from error
+        raise Faults([of_toml(path, str(error))]) from error
     except ValidationError as error:
-        found = sorted((place_of(text, _where(one)), _fault(one)) for one in error.errors())
-        raise Faults([(_printable(f"{path}:{line}:{column}"), what) for (line, column), what in found]) from error
-
-
-def _toml_fault(path: str, message: str) -> tuple[str, str]:
-    found = re.search(r"\(at line (\d+), column (\d+)\)", message)
-    place = f"{path}:{found[1]}:{found[2]}" if found else path
-    return _printable(place), _printable(message.split(" (at ", 1)[0])
-
-
-def _printable(text: str) -> str:
-    """``text`` on one line, whatever a file or a key in quotes is called."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _contradiction(sentence: str, *where: str) -> PydanticCustomError:
-    """Two settings that cannot both be meant; ``where`` is the one to blame, seen from the section that is checked."""
-    return PydanticCustomError("contradiction", "{sentence}", {"sentence": sentence, "where": where})
-
-
-def _where(error: Any) -> tuple[str | int, ...]:
-    """The setting that ``error`` is about."""
-    return (*error["loc"], *error.get("ctx", {}).get("where", ()))
-
-
-def _fault(error: Any) -> str:
-    name = ".".join(str(part) for part in _where(error))
-    if error["type"] == "extra_forbidden":
-        what = "there is no such setting" + _did_you_mean(error["loc"])
-    else:
-        told = error["msg"].removeprefix("Value error, ").replace("Input should be", "write")
-        what = _PLAIN.get(error["type"], told)
-    return _printable(f"{name}: {what}")
-
-
-def _did_you_mean(location: tuple[str | int, ...]) -> str:
-    import difflib
-
-    sections: dict[str, type[BaseModel]] = {
-        "node": Node,
-        "route": Route,
-        "peer": Peer,
-        "account": Account,
-        "import": Import,
-        "serve": Serve,
-    }
-    known = list(sections) if len(location) == 1 else list(sections.get(str(location[0]), Settings).model_fields)
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}"
+        raise Faults(of_validation(path, text, error, Settings, _SECTIONS)) from error
 
 
 def _host_name() -> str:
