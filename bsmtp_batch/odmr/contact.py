@@ -264,13 +264,18 @@ class Lent:
     def __init__(self, connection: Connection, stop: Stop) -> None:
         self._connection = connection
         self._stop = stop
+        self._begun: Job | None = None
 
     def carry(self, job: Job, before_dot: Callable[[], None], next_job: NextJob = nothing_next) -> Result:
         """See :class:`~bsmtp_batch.replay.contract.Connection`."""
-        if self._stop.asked:
+        if self._stop.asked and job is not self._begun:  # what was begun is not left in the middle
             deferred = Verdict(Kind.DEFERRED, "451 4.3.2 asked to end")
             return Result((deferred,) * len(job.rcpts), ended="asked to end", leave=True)
-        return self._connection.carry(job, before_dot, next_job)
+        return self._connection.carry(job, before_dot, lambda: self._next(next_job))
+
+    def _next(self, next_job: NextJob) -> Job | None:
+        self._begun = None if self._stop.asked else next_job()
+        return self._begun
 
     def close(self) -> None:
         """Not yet."""

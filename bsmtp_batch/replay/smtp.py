@@ -143,7 +143,7 @@ class SmtpConnection:
             return Result((Verdict(Kind.REJECTED, str(unfit)),) * len(job.rcpts))
         try:
             transaction.negotiate()
-            if not transaction.wants_text:
+            if not transaction.wants_text():
                 return transaction.result()
             held = self._text(job)
         except Ended as ended:
@@ -225,5 +225,5 @@ class SmtpConnection:
             octets = following.begin_ahead(answers)
         except Ended:
             return b""  # the session is over then, and the message before has no part in it
-        self._ahead = following
+        self._ahead = following if octets else None
         return octets

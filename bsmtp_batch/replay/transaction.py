@@ -62,9 +62,11 @@ class Transaction:
         if not self.heard:
             raise Ended(self._exchange.ended or "the server does not forget the message before")
 
-    @property
     def wants_text(self) -> bool:
-        """Whether the text is to be sent now. Raises :class:`~bsmtp_batch.replay.exchange.Ended`."""
+        """Whether the text is to be sent now. Where the server waits for one that nobody gets, it is given none.
+
+        Raises :class:`~bsmtp_batch.replay.exchange.Ended`.
+        """
         session = self._exchange.session
         if not session.content_due:
             if None in self._verdicts:
