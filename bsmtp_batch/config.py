@@ -27,6 +27,7 @@ from bsmtp_batch.config_values import (
     Line,
     Octets,
     PeerUrl,
+    Schedule,
     Seconds,
     TargetUrl,
     Window,
@@ -153,6 +154,10 @@ class Peer(_Section):
         description="Addresses from which a connection to `serve` that only says QUIT starts a push to an smtp:// url.",
     )
 
+    schedule: Schedule = Field(
+        default="",
+        description='When `serve` pushes to an smtp:// url by itself: "at once", or every "10m"; default: never.',
+    )
     tls: Literal["none", "opportunistic", "starttls", "implicit"] = Field(
         default="opportunistic",
         description="TLS with an smtp:// or odmr:// server; `starttls` (always the default for odmr://) and `implicit`"
@@ -179,6 +184,13 @@ class Peer(_Section):
             raise ValueError("leave this out, or set url to an smtp:// or odmr:// one: no other uses it")
         if value == "opportunistic" and url.startswith("odmr:"):
             raise ValueError('write "starttls", "implicit" or "none": with odmr:// a login is to be protected, or not')
+        return value
+
+    @field_validator("schedule", "knocks")
+    @classmethod
+    def _by_serve(cls, value: str | list[str], info: ValidationInfo) -> str | list[str]:
+        if value and not info.data.get("url", "smtp:").startswith("smtp:"):
+            raise ValueError("leave this out, or set url to an smtp:// one: `serve` pushes to no other (a timer can)")
         return value
 
     @field_validator("domains", "cert_file", "key_file")

@@ -151,6 +151,13 @@ def certificate(value: object) -> object:
     return value.lower()
 
 
+def schedule(value: object) -> object:
+    """``"at once"``, or a time such as ``"10m"``. Or nothing."""
+    if isinstance(value, str) and value not in ("", "at once") and not re.fullmatch("[0-9]+ ?[smhd]", value):
+        raise ValueError('write "at once", or how often: "10m", "1h"')
+    return value
+
+
 def listen(value: object) -> object:
     """``host:port`` to listen on: an address, IPv6 in brackets, or ``*`` for all."""
     if isinstance(value, str):
@@ -204,3 +211,4 @@ ClientCertificate = Annotated[Line, BeforeValidator(certificate)]
 Listen = Annotated[str, BeforeValidator(listen)]
 Network = Annotated[str, BeforeValidator(network)]
 Address = Annotated[str, BeforeValidator(address)]
+Schedule = Annotated[str, BeforeValidator(schedule)]

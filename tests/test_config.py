@@ -256,3 +256,14 @@ def test_a_mistake_in_each_of_two_peers_is_told_at_once(tmp_path):
 
     assert f"{path}:3:1" in str(caught.value)
     assert f"{path}:6:1" in str(caught.value)
+
+
+def test_a_schedule_that_nobody_would_keep_is_a_fault(tmp_path):
+    """`serve` pushes to smtp:// peers only; a site that believes its stick is pushed by itself would wait for ever."""
+    file = tmp_path / "c.toml"
+    file.write_text('[peer.stick]\nurl = "dir:/media/stick"\nschedule = "10m"\nknocks = ["192.0.2.7"]\n')
+
+    with pytest.raises(Setting) as refused:
+        load(str(file))
+
+    assert str(refused.value).count("to no other") == 2

@@ -9,7 +9,10 @@ import typer
 from bsmtp_batch.cli import common
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from bsmtp_batch.config import Settings
+    from bsmtp_batch.server.schedule import Schedule
 
 CODES = {
     0: "it was told to end (SIGTERM, SIGINT)",
@@ -33,15 +36,18 @@ def command(*, dry_run: common.DryRun = False, config: common.Config = None, spo
     from bsmtp_batch.errors import Setting
 
     settings = common.settings(config, spool)
-    if not settings.serve.odmr and not settings.serve.odmr_tls:
+    scheduled = [name for name, peer in settings.peers.items() if peer.schedule]
+    if not settings.serve.odmr and not settings.serve.odmr_tls and not scheduled:
         raise Setting(
-            "[serve] names nothing to listen on",
+            "[serve] names nothing to listen on, and no peer has a schedule",
             safe="Nothing was started",
             next='set odmr = ["*:366"], or odmr_tls, in [serve]',
         )
     if dry_run:
         for where in (*settings.serve.odmr, *(f"{one}, TLS from the start" for one in settings.serve.odmr_tls)):
             typer.echo(f"would listen on {where}")
+        for name in scheduled:
+            typer.echo(f"would push to {name} by its schedule")
         return 0
     return _run(settings)
 
@@ -64,9 +70,19 @@ def _run(settings: Settings) -> int:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
+            pushing = loop.create_task(_push(serving.schedule(), workers))
             daemon = Daemon(serving.ports(), workers=workers, movers=movers, tell=serving.tell)
             await daemon.run(stop, ready=lambda: serving.tell(f"serve: listening on {serving.where}"))
-            serving.end()
+            pushing.cancel()
 
         asyncio.run(serve())
     return 0
+
+
+async def _push(schedule: Schedule, workers: Executor) -> None:
+    """Look every second whether a push is due."""
+    import asyncio
+
+    while True:
+        await asyncio.get_running_loop().run_in_executor(workers, schedule.look)
+        await asyncio.sleep(1.0)

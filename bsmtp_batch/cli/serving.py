@@ -11,7 +11,9 @@ from bsmtp_batch.accounts.backoff import Backoff
 from bsmtp_batch.accounts.gate import Gate
 from bsmtp_batch.accounts.work import Work
 from bsmtp_batch.cli import sending
+from bsmtp_batch.cli.hours import closes
 from bsmtp_batch.cli.logins import verifier_of
+from bsmtp_batch.config_values import seconds
 from bsmtp_batch.dispatch import Event, Terms
 from bsmtp_batch.edge.log import tell
 from bsmtp_batch.edge.serving import Socket, listening
@@ -24,13 +26,15 @@ from bsmtp_batch.server.contract import Hub
 from bsmtp_batch.server.daemon import Port
 from bsmtp_batch.server.line import Listener
 from bsmtp_batch.server.outbound import Means, Waiting
+from bsmtp_batch.server.schedule import Entry, Schedule
 from bsmtp_batch.server.triggers import Pushes, PushTriggers
+from bsmtp_batch.spool import listing, names
 from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.store import Route, Spool
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
 
     from bsmtp_batch.config import Settings
@@ -51,7 +55,7 @@ class Serving:
         self._tls = _context(settings)
         self._clear = [_bound(where) for where in settings.serve.odmr]
         self._secure = [_bound(where) for where in settings.serve.odmr_tls]
-        self._ledgers: list[Ledger] = []
+        self._triggers = PushTriggers(self._pushes(), movers)
 
     @property
     def where(self) -> str:
@@ -69,18 +73,13 @@ class Serving:
         clear, secure = Listener(hub, gate, self._tls), Listener(hub, gate, self._tls, implicit=True)
         return [Port(one, clear) for one in self._clear] + [Port(one, secure) for one in self._secure]
 
-    def end(self) -> None:
-        """Sessions are over."""
-        for ledger in self._ledgers:
-            ledger.close()
-
     def _hub(self) -> Hub:
         settings = self._settings
         return Hub(
             name=settings.node.name,
             accounts=verifier_of(settings),
             outbound=Waiting(self._means()),
-            triggers=PushTriggers(self._pushes(), self._movers),
+            triggers=self._triggers,
             sink=self._sink,
             nonce=lambda: secrets.token_urlsafe(24).encode(),
             tell=self.tell,
@@ -129,6 +128,23 @@ class Serving:
             if not hasattr(event, "sha256"):
                 self.tell(f"seal {route.name}: {event}")
 
+    def schedule(self) -> Schedule:
+        """The pushes that nobody asks for."""
+        return Schedule(
+            [
+                Entry(name, tuple(peer.routes), _every(peer.schedule), _open(peer.window))
+                for name, peer in self._settings.peers.items()
+                if peer.schedule and peer.url.startswith("smtp:")
+            ],
+            fresh=lambda name: self._holds(name, names.NEW),
+            sealed=lambda name: self._holds(name, names.READY),
+            start=lambda peer, routes: self._triggers.start(peer, routes, pause=1.0),
+        )
+
+    def _holds(self, route: str, directory: str) -> bool:
+        entries = listing.entries(Route(self._spool.path, route).at(directory), lenient=True)
+        return any(isinstance(entry, listing.Entry) for entry in entries)
+
     # --- pushes -------------------------------------------------------------------------------------------------
 
     def _peers(self) -> dict[str, str]:
@@ -176,6 +192,17 @@ class _Watcher:
 
     def line(self, line: Line) -> None:
         """Recipients are in the ledger."""
+
+
+def _every(schedule: str) -> float:
+    """Seconds; 0: at once."""
+    found = 0 if schedule == "at once" else seconds(schedule)
+    assert isinstance(found, int)
+    return float(found)
+
+
+def _open(window: str) -> Callable[[], bool]:
+    return lambda: not window or closes(window, time.time()) is not None
 
 
 def _context(settings: Settings) -> ssl.SSLContext | None:

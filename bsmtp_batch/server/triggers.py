@@ -70,14 +70,14 @@ class PushTriggers:
         if not reachable:
             return NO_SERVER
         for peer in dict.fromkeys(self._pushes.peers[route] for route in reachable):
-            self._start(peer, tuple(route for route in reachable if self._pushes.peers[route] == peer))
+            self.start(peer, tuple(route for route in reachable if self._pushes.peers[route] == peer))
         return STARTED
 
     def connected(self, client: Client) -> None:
         """See ``Triggers``."""
         peer = self._pushes.knocks.get(client.address)
         if peer is not None:
-            self._start(peer, tuple(route for route, name in self._pushes.peers.items() if name == peer))
+            self.start(peer, tuple(route for route, name in self._pushes.peers.items() if name == peer))
 
     def _named(self, name: str, option: bytes) -> list[str]:
         there = self._pushes.domains()
@@ -90,15 +90,16 @@ class PushTriggers:
             if name in domains or (below and any(domain.endswith(below) for domain in domains))
         ]
 
-    def _start(self, peer: str, routes: tuple[str, ...]) -> None:
-        """Have ``peer`` pushed to, unless that goes on or was done a moment ago: anybody may knock as often as he
-        likes."""
+    def start(self, peer: str, routes: tuple[str, ...], *, pause: float = PAUSE) -> bool:
+        """Have ``peer`` pushed to, unless that goes on or was done a moment ago, within ``pause`` seconds: anybody may
+        knock as often as he likes. Whether it was begun."""
         with self._lock:
-            if peer in self._running or self._now() - self._last.get(peer, float("-inf")) < PAUSE:
-                return
+            if peer in self._running or self._now() - self._last.get(peer, float("-inf")) < pause:
+                return False
             self._running.add(peer)
             self._last[peer] = self._now()
         self._executor.submit(self._run, peer, routes)
+        return True
 
     def _run(self, peer: str, routes: tuple[str, ...]) -> None:
         try:
