@@ -19,7 +19,7 @@ from bsmtp_batch.spool.store import Route
 from bsmtp_batch.wire.events import Reply
 from bsmtp_batch.wire.session import Protocol, Session
 
-LOOK = 0.2
+LOOK = 0.1
 """Seconds between two looks for new mail while a line stays open."""
 ALIVE = 60.0
 """Seconds without mail after which the other side is asked whether it is there."""
