@@ -270,9 +270,10 @@ def test_a_message_at_which_every_line_is_lost_waits_for_the_next_run():
 @pytest.mark.parametrize("kind", [RcptTo, Data])
 def test_a_line_lost_in_the_envelope_behind_a_dot_defers_what_it_was_lost_with(kind):
     found = letters(4, 2)
-    sink, _, _, _ = run(found, said(3, kind, DROP))
+    sink, target, _, _ = run(found, said(3, kind, DROP, times=1))
 
     assert [one.kinds for one in found] == [[GOOD] * 2, [GOOD] * 2, [LATER] * 2, [GOOD] * 2]
+    assert len(target.channels) == 2
     assert ("mark", 3) not in found[0].log
     assert len(sink.taken) == 3
 
@@ -370,5 +371,52 @@ def test_what_is_over_by_the_time_of_its_turn_is_not_sent():
     sink = Sink(offers=PIPELINED)
     with Engine(LockstepTarget(sink)) as engine:
         left = engine.run(found, over=lambda: len(sink.taken) == 2)
+        other = letters(1)
+        engine.run(other)
     assert left == found[2:]
+    assert other[0].kinds == [GOOD], "what was begun and not sent is in the way"
     assert [one.kinds for one in found[:2]] == [[GOOD], [GOOD]]
+
+
+@pytest.mark.parametrize("rcpts", [1, 300])
+def test_another_message_than_the_one_announced_is_not_mixed_up_with_it(rcpts):
+    first, announced, other = (Letter(n, [], users(rcpts if n == 2 else 1)) for n in (1, 2, 3))
+    sink = Sink(offers=PIPELINED)
+    connection = LockstepTarget(sink).connect()
+    assert connection.carry(first.job, first.begin, lambda: announced.job).ended == ""
+    result = connection.carry(other.job, other.begin)
+
+    assert [verdict.kind for verdict in result.verdicts] == [LATER]
+    assert "another message was announced" in result.ended
+    assert (len(sink.taken), other.log) == (1, [])
+    connection.close()
+
+
+def test_an_envelope_that_cannot_be_said_costs_the_message_before_it_nothing():
+    found = [Letter(1, []), Letter(2, [], sender=b"a\r\nRSET"), Letter(3, [])]
+    sink, target, _, _ = run(found)
+
+    assert [one.kinds for one in found] == [[GOOD], [LATER], [GOOD]]
+    assert len(sink.taken) == 2
+    assert not any(b"a\r\nRSET" in flight for channel in target.channels for flight in channel.flights)
+
+
+@pytest.mark.parametrize("protocol", [Protocol.SMTP, Protocol.LMTP])
+def test_an_answer_to_the_dot_counts_though_not_all_behind_it_was_taken(protocol):
+    """A server that answers the dot and goes away while we still write: what it has said holds."""
+
+    class Leaving(RawChannel):
+        def send(self, data, seconds):
+            super().send(data, seconds)
+            if b"\r\n.\r\nMAIL" in data:
+                raise BrokenPipeError(32, "Broken pipe")
+
+    answers = [b"250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n", b"250 taken\r\n"]
+    answers += [b"550 not for him\r\n", b""] if protocol is Protocol.LMTP else [b""]
+    one, two = letters(2, 2)
+    connection = SmtpConnection(Leaving([], answers), protocol)
+    connection.greet("hub.example")
+    result = connection.carry(one.job, one.begin, lambda: two.job)
+
+    assert [verdict.kind for verdict in result.verdicts] == [GOOD, NEVER if protocol is Protocol.LMTP else GOOD]
+    assert "the connection was lost" in result.ended
