@@ -112,6 +112,8 @@ class Held:
         self._stay = stay
         self._channel: _Watched | None = None
         self._batches = self._octets = 0
+        self._seen: frozenset[str] = frozenset()
+        """What lay there when it was last tried to send it: only what is not among it is news."""
         self._over = False
         """Whether the line is not to stay any longer."""
         self._gone = threading.Event()
@@ -137,6 +139,7 @@ class Held:
                 try:
                     connection.greet(self._means.node)
                     lent = _Lent(connection)
+                    self._seen = frozenset().union(*(_files(route, names.READY) for route in self._routes))
                     result = self._all(lent, ledger)
                     if self._stay and not lent.lost:
                         self._keep(lent, ledger)
@@ -146,7 +149,7 @@ class Held:
                     ledger.record_contact(
                         f"odmr:{self.account}", "push", started, time.time(), self._batches, self._octets, result
                     )
-        except Problem as problem:
+        except (Problem, OSError) as problem:
             result = str(problem)
         finally:
             connection.close()
@@ -193,22 +196,32 @@ class Held:
     def _keep(self, lent: _Lent, ledger: Ledger) -> None:
         """Send what comes, as soon as it is there, until the line ends."""
         heard = tried = self._means.now()
-        left = self._sealed()
         while not lent.lost and not self._over:
             self.idle = True
             now = self._means.now()
-            if self._new() or self._sealed() - left or now - tried >= RETRY:
+            if self._waiting_files() - self._seen or now - tried >= RETRY:
                 self.idle = False
-                for route in self._routes:
-                    self._seal(route)
+                self._sealed_all()
                 self._all(lent, ledger)
-                left = self._sealed()
                 heard = tried = self._means.now()
             elif now - heard >= ALIVE:
                 lent.still_there()
                 heard = self._means.now()
             if not lent.lost:
                 self._rest(lent)
+
+    def _sealed_all(self) -> None:
+        """Seal what has come in, and take note of what is there before any of it is sent.
+
+        Before, and not behind: what others seal while mail is sent, and what comes in behind a look, is still news.
+        What nothing can be done about, such as a file that is no message, is none at the next look.
+        """
+        seen: set[str] = set()
+        for route in self._routes:
+            there = _files(route, names.NEW)
+            if self._seal(route):
+                seen |= there
+        self._seen = frozenset(seen).union(*(_files(route, names.READY) for route in self._routes))
 
     def _rest(self, lent: _Lent) -> None:
         """Wait a moment, and hear when the other side ends the line meanwhile: it has nothing else to say."""
@@ -221,24 +234,24 @@ class Held:
         except OSError as error:
             lent.lost = f"the connection was lost: {error}"
 
-    def _new(self) -> bool:
-        """Whether mail has come in."""
-        return any(next(listing.entries(route.at(names.NEW), lenient=True), None) is not None for route in self._routes)
-
-    def _sealed(self) -> frozenset[str]:
-        """The files of the batches that wait, whoever has sealed them."""
-        return frozenset(
-            entry.name
-            for route in self._routes
-            for entry in listing.entries(route.at(names.READY), lenient=True)
-            if isinstance(entry, listing.Entry)
+    def _waiting_files(self) -> frozenset[str]:
+        """Mail that has come in, and batches that wait, whoever has sealed them."""
+        return frozenset().union(
+            *(_files(route, directory) for route in self._routes for directory in (names.NEW, names.READY))
         )
 
-    def _seal(self, route: Route) -> None:
+    def _seal(self, route: Route) -> bool:
+        """Whether it was for us to do."""
         try:
             self._means.seal(route)
         except Busy:
-            pass  # whoever is at it seals the same mail
+            return False  # whoever is at it seals the same mail
+        return True
+
+
+def _files(route: Route, directory: str) -> frozenset[str]:
+    """The paths of what lies in ``directory``."""
+    return frozenset(found.path for found in listing.entries(route.at(directory), lenient=True))
 
 
 class _Watched:

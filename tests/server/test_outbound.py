@@ -267,3 +267,41 @@ def test_a_seal_that_somebody_else_is_at_is_no_reason_to_end_the_line(office):
         again(customer)
         assert customer.contents == sent
         assert not office.routes["site.example"].sealed()
+
+
+def test_a_file_that_is_no_message_keeps_a_line_from_nothing(office):
+    (office.base / "out" / "site.example" / "new" / "notes.txt").write_text("not mail")
+    sealed, sound = [], office.sealing
+    office.sealing = lambda route: (sealed.append(route.name), sound(route))
+    customer, held = Customer(), office.hold(stay=True)
+    with standing(held, customer):
+        again(customer)
+        again(customer)
+        assert held.idle
+        tried = len(sealed)
+        again(customer)
+        assert len(sealed) == tried
+        office.time += ALIVE
+        again(customer)
+        assert "Noop" in customer.heard
+        sent = office.fill(1, first=40)
+        again(customer)
+        assert customer.contents == sent
+
+
+def test_what_is_sealed_by_another_while_mail_is_sent_is_sent_as_well(office):
+    customer, held = Customer(), office.hold(stay=True)
+    with standing(held, customer):
+        hear, later = customer._answer, []
+
+        def meanwhile(event):
+            if type(event).__name__ == "EndOfData" and not later:
+                later.extend(office.fill(1, first=50))
+                office._seal(office.routes["site.example"])
+            return hear(event)
+
+        customer._answer = meanwhile
+        sent = office.fill(1, first=40)
+        again(customer)
+        again(customer)
+        assert customer.contents == sent + later
