@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bsmtp_batch.batch.manifest import Manifest
 from bsmtp_batch.batch.writer import END, QUIT, greeting, transaction
-from bsmtp_batch.errors import Later
+from bsmtp_batch.errors import Problem
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.reception.contract import Deposit
 from bsmtp_batch.spool import durable, names
@@ -100,7 +100,7 @@ class Store:
                 ledger.note_batch(
                     "in", self._inbox.origin, m.name, m.sequence, m.sha256, 1, m.recipients, m.bytes, names.NEW
                 )
-        except Later as problem:  # it is in new/ for good: import notes it, too
+        except Problem as problem:  # it is in new/ for good, and a client that hears anything but yes sends it again
             self._tell(f"{m.name} is stored, but not in the ledger: {problem.what}")
 
     def manifest(self, label: _Label, size: int, sha256: str) -> Manifest:

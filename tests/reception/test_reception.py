@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bsmtp_batch.batch.events import Fault, Severity
 from bsmtp_batch.batch.file import BatchFile
 from bsmtp_batch.batch.manifest import Manifest
+from bsmtp_batch.errors import Later, Setting
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.reception.contract import Limits
 from bsmtp_batch.reception.line import Lost, answers, converse
@@ -168,11 +169,10 @@ def test_a_full_disk_is_said_before_the_content_and_after_it(tmp_path, monkeypat
     assert codes(other.say(ENVELOPE + b"text\r\n.\r\n")) == [250, 250, 354, 250]
 
 
-def test_a_ledger_that_cannot_be_written_costs_no_mail(site, monkeypatch):
-    from bsmtp_batch.errors import Later
-
+@pytest.mark.parametrize("kind", [Later, Setting])  # Setting: a newer program has changed it while we run
+def test_a_ledger_that_cannot_be_written_costs_no_mail(site, monkeypatch, kind):
     def locked(*args):
-        raise Later("the ledger is locked", safe="x", next="x")
+        raise kind("the ledger is locked", safe="x", next="x")
 
     monkeypatch.setattr(Ledger, "note_batch", locked)
 
