@@ -17,7 +17,7 @@ from bsmtp_batch.server.contract import Client
 from bsmtp_batch.wire.events import Reply
 
 PAUSE = 10.0
-"""Seconds between two pushes to one peer that somebody outside started."""
+"""Seconds between two pushes of one route that somebody outside started."""
 
 STARTED = Reply(250, b"2.0.0", b"ok, your mail is on its way")
 NOT_YOURS = Reply(459, b"4.7.1", b"that is not for you to ask")
@@ -91,20 +91,27 @@ class PushTriggers:
         ]
 
     def start(self, peer: str, routes: tuple[str, ...], *, pause: float = PAUSE) -> bool:
-        """Have ``peer`` pushed to, unless that goes on or was done a moment ago, within ``pause`` seconds: anybody may
-        knock as often as he likes. Whether it was begun."""
+        """Have ``routes`` pushed to ``peer``, but for those with which that goes on or was done a moment ago, within
+        ``pause`` seconds: anybody may knock as often as he likes. Whether any was begun.
+
+        Each route counts for itself: a site with several asks for one after the other, in one session."""
         with self._lock:
-            if peer in self._running or self._now() - self._last.get(peer, float("-inf")) < pause:
-                return False
-            self._running.add(peer)
-            self._last[peer] = self._now()
-        self._executor.submit(self._run, peer, routes)
-        return True
+            now = self._now()
+            due = tuple(
+                route
+                for route in routes
+                if route not in self._running and now - self._last.get(route, float("-inf")) >= pause
+            )
+            self._running.update(due)
+            self._last.update(dict.fromkeys(due, now))
+        if due:
+            self._executor.submit(self._run, peer, due)
+        return bool(due)
 
     def _run(self, peer: str, routes: tuple[str, ...]) -> None:
         try:
             self._pushes.run(peer, routes)
         finally:
             with self._lock:
-                self._running.discard(peer)
-                self._last[peer] = self._now()
+                self._running.difference_update(routes)
+                self._last.update(dict.fromkeys(routes, self._now()))

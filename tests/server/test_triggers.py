@@ -122,6 +122,15 @@ def test_a_hundred_askers_start_one_push(rig):
     assert len(rig.ran) == 2
 
 
+def test_a_site_with_two_routes_asks_for_one_after_the_other(rig):
+    for _ in range(3):
+        assert rig.ask("deep.yard.example") == 250
+        assert rig.ask("quay.example") == 250
+    rig.triggers.connected(KNOCKER)
+    rig.later.run()
+    assert rig.ran == [("yard", ("deep.yard.example",)), ("yard", ("quay.yard.example",))]
+
+
 def test_a_push_that_fails_does_not_block_the_next(rig):
     def failing(peer, routes):
         rig.ran.append((peer, routes))
