@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from bsmtp_batch.reception.contract import Deposit, Sink
 from bsmtp_batch.wire.command import Mail, Rcpt
@@ -63,7 +64,8 @@ class Intake:
             self.octets += octets
         else:
             self._refuse(reply)
-        self._taken(mail, rcpts, octets, reply)
+        with suppress(OSError):  # a log that takes no more must not stand between what is stored and the yes to it
+            self._taken(mail, rcpts, octets, reply)
 
     def _refuse(self, reply: Reply) -> None:
         self.refused = self.refused or f"a message was not taken: {reply}"

@@ -41,6 +41,20 @@ def test_what_waits_is_in_the_spool_when_the_provider_hears_250(site, monkeypatc
     assert [event.kind for event in site.events] == ["message"] * 3 + ["taken"]
 
 
+def test_a_log_that_takes_no_more_does_not_have_mail_sent_twice(site, monkeypatch):
+    def full(event):
+        if event.kind == "message":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(site, "event", full)
+    plan = Plan(letters=letters(2))
+    with Hub(plan) as hub:
+        found = site.collect(hub.port)
+
+    assert (found.code, found.messages, len(site.stored())) == (0, 2, 2)
+    assert [verdict[:3] for verdict in plan.verdicts] == [b"250"] * 2
+
+
 def test_domains_are_named_with_commas_between(site):
     plan = Plan()
     with Hub(plan) as hub:
