@@ -127,6 +127,7 @@ class _Contact:
         self._means = means
         self._terms = terms
         self._found = Outcome()
+        self._refusals = 0
         self._intake = Intake(
             means.sink, max_octets=terms.max_octets, until=terms.until, taken=self._took, now=terms.now
         )
@@ -226,7 +227,7 @@ class _Contact:
             sink=self._intake,
             # A line that stays is kept alive by commands that move no mail.
             limits=Limits(idle=sys.maxsize) if self._found.stays else Limits(),
-            policy=self._means.policy,
+            policy=self._decided if self._means.policy is not None else None,
         )
         patience = self._provider.patience
         if self._found.stays:
@@ -241,6 +242,18 @@ class _Contact:
 
     # -- telling -------------------------------------------------------------------------------------------------
 
+    def _decided(self, mail: Mail, rcpt: Rcpt) -> Reply | None:
+        """What the policy says. Who is refused before there is a message would be seen by nobody at this end."""
+        assert self._means.policy is not None
+        reply = self._means.policy(mail, rcpt)
+        if reply is not None and not reply.ok:
+            self._refusals += 1
+            sender, to = (path.decode("utf-8", "backslashreplace") for path in (mail.path, rcpt.path))
+            self._tell(NOTICE, note=f"<{to}> was refused to <{sender}>: {reply}")
+            if reply.temporary:
+                self._found.trouble(f"a recipient was not taken: {reply}", Later.code)
+        return reply
+
     def _took(self, mail: Mail, rcpts: Sequence[Rcpt], octets: int, reply: Reply) -> None:
         sender, to = (path.decode("utf-8", "backslashreplace") for path in (mail.path, rcpts[0].path))
         more = f" and {len(rcpts) - 1} more" if len(rcpts) > 1 else ""
@@ -252,7 +265,7 @@ class _Contact:
         found = self._found
         if found.code:
             return FAULT if found.code == Wrong.code else LATER
-        return EMPTY if found.empty or not found.messages else TAKEN
+        return TAKEN if found.messages or self._refusals else EMPTY
 
     def _tell(self, kind: str, messages: int = 0, octets: int = 0, note: str = "", code: int = 0) -> None:
         self._means.watcher.event(Event(kind, self._provider.name, messages, octets, note, code))

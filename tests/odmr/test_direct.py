@@ -118,6 +118,18 @@ def test_a_server_that_is_away_leaves_the_mail_with_the_provider(site):
     assert (found.messages, len(plan.letters)) == (0, 2)
 
 
+@pytest.mark.parametrize(("reply", "code"), [(b"550 5.1.1 who?", 0), (b"450 4.2.1 greylisted", 75)])
+def test_who_is_refused_before_there_is_a_message_is_told_here_too(site, reply, code):
+    with Sink(at(RcptTo, Reply(int(reply[:3]), reply[4:9], reply[10:]), whose=b"gone")) as mta:
+        found = collected(site, mta.url, Plan(letters=[Letter(to=(b"gone@site.example",))]))
+
+    assert (found.code, found.messages) == (code, 0)
+    (notice,) = (event.note for event in site.events if event.kind == "notice")
+    assert "<gone@site.example> was refused to <" in notice
+    assert reply.decode() in notice
+    assert site.events[-1].kind == ("later" if code else "taken")
+
+
 def test_a_connection_that_the_server_closed_while_idle_is_made_again(site):
     def answer(asked):
         return DROP if asked.connection == 1 and asked.messages and isinstance(asked.request, Rset) else None
