@@ -33,6 +33,7 @@ def of(settings: Settings) -> Iterator[Finding]:
     for name, peer in settings.peers.items():
         yield from _promises(name, peer, settings)
     yield from _files(settings)
+    yield from _accounts(settings)
     yield from _programs(settings)
     yield from _spool(settings.node.spool)
     yield from _routes(settings)
@@ -82,6 +83,49 @@ def _files(settings: Settings) -> Iterator[Finding]:
         yield from _file(("peer", name, "allowed_signers"), peer.allowed_signers)
         yield from _file(("peer", name, "ca_file"), peer.ca_file)
         yield from _file(("peer", name, "cert_file"), peer.cert_file)
+        yield from _file(("peer", name, "key_file"), peer.key_file, secret=True)
+        yield from _password(("peer", name, "secret_file"), peer.secret_file)
+    serve = settings.serve
+    yield from _file(("serve", "certificate"), serve.certificate)
+    yield from _file(("serve", "key"), serve.key, secret=True)
+    yield from _file(("serve", "client_ca"), serve.client_ca)
+
+
+def _password(setting: tuple[str, ...], path: str) -> Iterator[Finding]:
+    from bsmtp_batch.cli.sending import secret
+    from bsmtp_batch.errors import Setting
+
+    if path:
+        try:
+            secret(path)
+        except Setting as fault:
+            yield Finding(setting, fault.what, fault.next, error=True)
+
+
+def _accounts(settings: Settings) -> Iterator[Finding]:
+    from bsmtp_batch.accounts import store
+    from bsmtp_batch.errors import Setting
+
+    try:
+        found = store.read(settings.node.secrets) if settings.accounts else None
+    except Setting as fault:
+        yield Finding(("node", "secrets"), fault.what, fault.next)
+        return
+    known = found[0].accounts if found else {}
+    for name, account in settings.accounts.items():
+        if name not in known and not account.certificate:
+            yield Finding(
+                ("account", name),
+                f"there is no secret for it in {settings.node.secrets}, so nobody can log in with it",
+                f"bsmtp-batch account add {name}",
+            )
+    if settings.accounts and not settings.imports.to:
+        yield Finding(
+            ("account", next(iter(settings.accounts))),
+            "there is no [import] to: what a customer's mail server refuses is set aside in dead/, and its sender hears"
+            " nothing",
+            'name the mail server here in [import], such as to = "smtp://127.0.0.1:25"',
+        )
 
 
 def _file(setting: tuple[str, ...], path: str, *, secret: bool = False) -> Iterator[Finding]:
@@ -100,9 +144,8 @@ def _file(setting: tuple[str, ...], path: str, *, secret: bool = False) -> Itera
     if not stat.S_ISREG(mode):
         yield Finding(setting, f"{path} is not a file", "name the right one", error=True)
     elif secret and private and mode & 0o077:
-        yield Finding(
-            setting, f"others can read the private key {path}, and ssh takes none like that", f"chmod 600 {path}"
-        )
+        ssh = ", and ssh takes none like that" if setting[-1] in ("identity", "signing_key") else ""
+        yield Finding(setting, f"others can read the private key {path}{ssh}", f"chmod 600 {path}")
     elif not secret and mode & 0o022:
         yield Finding(setting, f"others can write to {path}, and so decide whom to believe", f"chmod go-w {path}")
 

@@ -125,6 +125,36 @@ def test_a_file_that_a_peer_needs_and_that_is_not_there_is_an_error(check, setti
     assert line.startswith(f"error: 3:1: peer.x.{setting}: /nowhere cannot be read by ")
 
 
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        ('[serve]\nodmr = ["*:1366"]\ncertificate = "/nowhere"\n', "serve.certificate"),
+        ('[serve]\nodmr = ["*:1366"]\ncertificate = "{keys}/known"\nkey = "/nowhere"\n', "serve.key"),
+        ('[peer.x]\nurl = "odmr://u@h/"\nsecret_file = "/nowhere"\n', "peer.x.secret_file"),
+    ],
+)
+def test_a_file_that_odmr_needs_and_that_is_not_there_is_an_error(check, keys, text, setting):
+    (line,) = check(text.format(keys=keys), code=78)
+
+    assert line.startswith("error: ")
+    assert f"{setting}: " in line
+    assert "No such file" in line
+
+
+def test_a_password_that_everybody_can_read_is_an_error_since_pull_takes_none_like_that(check, keys):
+    (line,) = check(f'[peer.x]\nurl = "odmr://u@h/"\nsecret_file = "{keys}/known"\n', code=78)
+
+    assert "everybody on this machine may read it" in line
+
+
+def test_an_account_that_cannot_log_in_or_whose_refusals_nobody_hears_of_is_told(check, tmp_path):
+    text = f'[node]\nsecrets = "{tmp_path}/secrets"\n[account.aurora]\nroutes = ["a.example"]\n'
+
+    assert [line.partition(" Next: ")[2].split()[0] for line in check(text)] == ["bsmtp-batch", "name"]
+    (line,) = check(text + '[import]\nto = "smtp://127.0.0.1:25"\n')
+    assert "account.aurora: there is no secret for it" in line
+
+
 def test_errors_come_first_and_warnings_are_told_all_the_same(check):
     lines = check('[peer.a]\nurl = "dir:/m"\nreceipt = "copied"\n[node]\nsigning_key = "/nowhere"\n', code=78)
 
