@@ -107,7 +107,7 @@ def ask(server: Server, domains: Sequence[str], *, node: str, ledger: Ledger | N
             yield answer
         result = "; ".join(refused) or "ok"
     except Later as later:
-        result = later.what
+        result = later.what.removeprefix(f"dequeue {server}: ")  # the row says with whom
         raise
     finally:
         if ledger is not None:
