@@ -40,7 +40,7 @@ class Turn(Protocol):
         """Have :meth:`send` end once nothing waits any more, although it was to stay; from any thread, never blocks."""
 
     def close(self) -> None:
-        """Let go of it; never raises."""
+        """Let go of it; never blocks, never raises."""
 
 
 class Outbound(Protocol):

@@ -84,7 +84,7 @@ class Driver:
         finally:
             hub.close()
             if hub.turn is not None:
-                await self._run(self._workers, hub.turn.close)
+                hub.turn.close()  # here: the workers may all be waiting for just this, on behalf of newer lines
         await self._line.finish(FAREWELL)
 
     async def _step(self, session: Session, hub: HubSession) -> None:

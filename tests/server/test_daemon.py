@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from support.certificates import certificate, server_context, trusting
-from support.desk import Desk, plain
+from support.desk import Desk, Turned, plain
 from support.fragments import fill
 from support.odmr_raw import receive
 from support.served import HubProgram, Served, dial
@@ -145,6 +145,47 @@ def test_a_client_that_is_gone_in_the_middle_is_no_fault_of_ours(desk):
         assert last.reply().startswith(b"220")
         last.close()
     assert served.told == []
+
+
+def test_a_line_is_let_go_of_while_every_worker_waits_for_that(desk):
+    """Newer lines of an account wait for the end of its old one; were that left to the workers, nobody would be
+    answered before they give up."""
+    sound, called, gone = desk.outbound.hold, threading.Event(), threading.Event()
+    waiting, in_time = [], []
+
+    class Slow(Turned):
+        def send(self, channel, session):
+            called.wait(20)
+
+        def close(self):
+            gone.set()
+
+    def hold(account, domains, *, stay):
+        if not stay:
+            return Slow()
+        waiting.append(account)
+        if len(waiting) == 4:
+            called.set()
+        in_time.append(gone.wait(5))
+        return sound(account, domains, stay=stay)
+
+    desk.outbound.hold = hold
+    with Served(desk.hub) as served:
+        wires = [dial(served.port, f"127.0.0.{n}") for n in range(1, 6)]
+        for wire in wires:
+            wire.reply()
+            wire.ask(b"EHLO x")
+            assert wire.ask(plain().strip()).startswith(b"235")
+        assert wires[0].ask(b"ATRN").startswith(b"250")
+        for wire in wires[1:]:
+            assert wire.ask(b"NOOP XSTAY").startswith(b"250")
+        for wire in wires[1:]:  # as many as there are workers
+            wire.put(b"ATRN\r\n")
+        for wire in wires[1:]:
+            assert wire.reply().startswith(b"250")
+        for wire in wires:
+            wire.close()
+    assert in_time == [True] * 4
 
 
 def test_tls_from_the_start_serves_and_shuts_out_those_without(desk, tmp_path):
