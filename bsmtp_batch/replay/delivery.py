@@ -102,7 +102,7 @@ class MessageDelivery:
         )
         if not crowded:
             return None
-        return MessageDelivery(self._context, replace(task, recipients=tuple(crowded)))
+        return MessageDelivery(self._context, replace(task, recipients=tuple(crowded), doubtful=doubtful))
 
     def _outcome(self, index: int, verdict: Verdict) -> Outcome:
         """What ``verdict`` comes to: a refusal is told to the sender, or kept where there is nobody to tell."""

@@ -298,6 +298,27 @@ def test_too_many_recipients_for_one_transaction_are_sent_in_several(spool, tmp_
     assert [len(one.to) for one in sink.taken] == [4, 4, 1]
 
 
+def test_a_doubt_outlasts_the_recipients_that_were_too_many(spool, tmp_path):
+    """LMTP: one is taken, the line breaks before the answer about the second, and the third has its turn afterwards."""
+    path = tmp_path / "x.bsmtp"
+    path.write_bytes(batch([Letter(to=(b"a@site.example", b"b@site.example", b"c@site.example"))]))
+
+    def answer(asked):
+        first = asked.connection == 1
+        if isinstance(asked.request, RcptTo) and asked.request.rcpt.path[:1] == b"c" and first:
+            return Reply(452, b"4.5.3", b"too many recipients")
+        if isinstance(asked.request, EndOfData) and asked.rcpt.path[:1] == b"b" and first:
+            return DROP
+        return None
+
+    with Sink(answer, protocol=Protocol.LMTP) as sink:
+        result = run(spool, sink.url, path)
+
+    assert result.outcomes == ["delivered", "deferred", "delivered"]
+    with ledger(spool) as book:
+        assert [number for _, number in book.in_doubt()] == [1]
+
+
 # -- refused ----------------------------------------------------------------------------------------------------------
 
 
