@@ -142,7 +142,13 @@ def test_a_server_that_does_not_want_us_is_tried_again_later(answer, sentence):
         (Say(b"354 go ahead\r\n"), "the reply code 354 does not go with ETRN"),
         (Reply(421, b"4.3.2", b"time is up"), "it ends the session: 421 4.3.2 time is up"),
     ],
-    ids=str,
+    ids=[
+        "gone",
+        "answered and gone",
+        "half an answer",
+        "another reply",
+        "421",
+    ],  # the name of an object differs from worker to worker
 )
 def test_what_was_answered_before_the_line_broke_stands(said, sentence):
     with Sink(saying(Reply(459, b"4.7.1", b"no"), said), offers=OFFERS) as sink:
