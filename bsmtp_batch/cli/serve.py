@@ -9,6 +9,7 @@ import typer
 from bsmtp_batch.cli import common
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Executor
 
     from bsmtp_batch.config import Settings
@@ -19,6 +20,9 @@ CODES = {
     75: "a port cannot be had just now",
     78: "the configuration cannot be used: nothing to listen on, a certificate that cannot be read",
 }
+
+DESCRIPTORS = 8
+"""For each session: its connection, the ledger with its two logs, a batch with its locks."""
 
 
 def register(app: typer.Typer) -> None:
@@ -58,8 +62,10 @@ def _run(settings: Settings) -> int:
     from concurrent.futures import ThreadPoolExecutor
 
     from bsmtp_batch.cli.serving import Serving
+    from bsmtp_batch.edge.descriptors import make_room
     from bsmtp_batch.server.daemon import SESSIONS, Daemon
 
+    make_room(DESCRIPTORS * (SESSIONS + 100))
     with ThreadPoolExecutor(16, "answer") as workers, ThreadPoolExecutor(SESSIONS, "send") as movers:
         # Ports below 1024 and keys that only root reads are taken before root is given up.
         serving = Serving(settings, movers)
@@ -70,7 +76,7 @@ def _run(settings: Settings) -> int:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
-            pushing = loop.create_task(_push(serving.schedule(), workers))
+            pushing = loop.create_task(_push(serving.schedule(), workers, serving.tell))
             daemon = Daemon(serving.ports(), workers=workers, movers=movers, tell=serving.tell)
             await daemon.run(stop, ready=lambda: serving.tell(f"serve: listening on {serving.where}"))
             pushing.cancel()
@@ -79,10 +85,13 @@ def _run(settings: Settings) -> int:
     return 0
 
 
-async def _push(schedule: Schedule, workers: Executor) -> None:
+async def _push(schedule: Schedule, workers: Executor, tell: Callable[[str], None]) -> None:
     """Look every second whether a push is due."""
     import asyncio
 
     while True:
-        await asyncio.get_running_loop().run_in_executor(workers, schedule.look)
+        try:
+            await asyncio.get_running_loop().run_in_executor(workers, schedule.look)
+        except Exception as error:  # noqa: BLE001 - no thread, no memory: the next look may find some, and must come
+            tell(f"serve: it cannot be seen whether a push is due: {error!r}")
         await asyncio.sleep(1.0)

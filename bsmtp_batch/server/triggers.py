@@ -104,14 +104,22 @@ class PushTriggers:
             )
             self._running.update(due)
             self._last.update(dict.fromkeys(due, now))
-        if due:
+        if not due:
+            return False
+        try:
             self._executor.submit(self._run, peer, due)
-        return bool(due)
+        except RuntimeError:  # no thread can be had: the routes must not count as under way for ever
+            self._ended(due)
+            raise
+        return True
 
     def _run(self, peer: str, routes: tuple[str, ...]) -> None:
         try:
             self._pushes.run(peer, routes)
         finally:
-            with self._lock:
-                self._running.difference_update(routes)
-                self._last.update(dict.fromkeys(routes, self._now()))
+            self._ended(routes)
+
+    def _ended(self, routes: tuple[str, ...]) -> None:
+        with self._lock:
+            self._running.difference_update(routes)
+            self._last.update(dict.fromkeys(routes, self._now()))

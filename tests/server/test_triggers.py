@@ -145,6 +145,18 @@ def test_a_push_that_fails_does_not_block_the_next(rig):
     assert len(rig.ran) == 2
 
 
+def test_a_push_for_which_there_is_no_thread_is_begun_the_next_time(rig, monkeypatch):
+    def none(*args):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+        patched.setattr(rig.later, "submit", none)
+        rig.ask("site.example")
+    rig.time += PAUSE
+    assert rig.ask("site.example") == 250
+    assert rig.ran == [("site", ("site.example",))]
+
+
 def test_a_knock_starts_the_push_to_the_peer_that_is_configured_for_the_address(rig):
     for client in (OUTSIDE, INSIDE, Client("local")):
         rig.triggers.connected(client)
