@@ -6,13 +6,34 @@ every process that a test starts and wants to stop.
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 from collections import Counter
 from typing import Any
 
+import pytest
+from support.debian import cache, tool
+
 for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _usual)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def openssh() -> None:
+    """ssh-keygen, ssh and scp are found by our children and by tests, also on a machine that has none of its own."""
+    names = [name for name in ("ssh-keygen", "ssh", "scp") if not shutil.which(name)]
+    if not names:
+        return
+    directory = cache() / "found"
+    directory.mkdir(exist_ok=True)
+    for name in names:
+        fresh = directory / f".{name}.{os.getpid()}"
+        fresh.symlink_to(tool(name))
+        fresh.rename(directory / name)
+    os.environ["PATH"] += f":{directory}"
+    os.environ["BSMTP_BATCH_PATH"] = os.environ["PATH"]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
