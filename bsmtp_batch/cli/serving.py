@@ -61,7 +61,7 @@ class Serving:
     def where(self) -> str:
         """The addresses, in words."""
         names = [one.getsockname()[:2] for one in (*self._clear, *self._secure)]
-        return ", ".join(f"{host}:{port}" for host, port in names)
+        return ", ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in names)
 
     def tell(self, line: str) -> None:
         """A line for the log."""

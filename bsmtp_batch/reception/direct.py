@@ -58,7 +58,8 @@ class Direct:
             except Unreachable as unreachable:
                 self.close()
                 if fresh:
-                    self._tell(f"{self._target.name}: {unreachable}")
+                    name, why = self._target.name, str(unreachable)
+                    self._tell(why if why.startswith(name) else f"{name}: {why}")
                     break
         return _AWAY
 
