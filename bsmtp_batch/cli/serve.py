@@ -74,8 +74,13 @@ def _run(settings: Settings) -> int:
         async def serve() -> None:
             stop = asyncio.Event()
             loop = asyncio.get_running_loop()
+
+            def end() -> None:
+                serving.end()
+                stop.set()
+
             for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, stop.set)
+                loop.add_signal_handler(number, end)
             pushing = loop.create_task(_push(serving.schedule(), workers, serving.tell))
             daemon = Daemon(serving.ports(), workers=workers, movers=movers, tell=serving.tell)
             await daemon.run(stop, ready=lambda: serving.tell(f"serve: listening on {serving.where}"))

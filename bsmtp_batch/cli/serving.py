@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
@@ -52,6 +53,7 @@ class Serving:
         self._settings = settings
         self._spool = Spool(settings.node.spool)
         self._movers = movers
+        self._ending = threading.Event()
         self._tls = _context(settings)
         self._clear = [_bound(where) for where in settings.serve.odmr]
         self._secure = [_bound(where) for where in settings.serve.odmr_tls]
@@ -66,6 +68,10 @@ class Serving:
     def tell(self, line: str) -> None:
         """A line for the log."""
         tell(line)
+
+    def end(self) -> None:
+        """Have pushes end with the message under way; those that wait for their turn are not begun."""
+        self._ending.set()
 
     def ports(self) -> list[Port]:
         """What to serve; to be called in the event loop."""
@@ -167,13 +173,20 @@ class Serving:
         )
 
     def _push(self, name: str, routes: tuple[str, ...]) -> None:
+        if self._ending.is_set():
+            return
         peer = self._settings.peers[name]
         try:
             target = sending.server(peer, self._settings.node.name)
             chosen = [Route(self._spool.path, route) for route in routes]
             for route in chosen:
                 self._seal(route)
-            terms = Terms(self._settings.node.name, sending.notices(self._settings), peer.max_bytes or None)
+            terms = Terms(
+                self._settings.node.name,
+                sending.notices(self._settings),
+                peer.max_bytes or None,
+                ended=self._ending.is_set,
+            )
             from bsmtp_batch.dispatch import dispatch_routes
 
             with self._ledger() as ledger:

@@ -37,7 +37,7 @@ class Terms:
 
     ``node`` is how we introduce ourselves; ``notices`` takes the reports to senders (None: nobody does, so what is
     refused is kept in ``dead/``). ``max_octets`` bounds the mail of one dispatch, ``until`` (seconds since 1970) its
-    time.
+    time; where ``ended`` says so the message under way is its last.
     """
 
     node: str
@@ -45,6 +45,7 @@ class Terms:
     max_octets: int | None = None
     until: float | None = None
     now: Callable[[], float] = time.time
+    ended: Callable[[], bool] = lambda: False
 
 
 class BatchDispatch:

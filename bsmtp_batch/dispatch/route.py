@@ -61,7 +61,7 @@ def dispatch_routes(
 
 
 def _bounds(terms: Terms) -> Bounds:
-    return Bounds(terms.max_octets, terms.until, clock=terms.now)
+    return Bounds(terms.max_octets, terms.until, clock=terms.now, ended=terms.ended)
 
 
 class _Dispatch:

@@ -288,6 +288,22 @@ def test_the_end_of_the_window_stops_between_two_messages(hub):
     assert told.said("1 of 3 recipients are left: the window of this contact is over")
 
 
+def test_who_is_asked_to_end_finishes_the_message_under_way_and_no_more(hub):
+    [name] = hub.seal(letters(3))
+    asked_to_end = []
+
+    def answer(asked):
+        if isinstance(asked.request, EndOfData):
+            asked_to_end.append(True)
+
+    with Sink(answer) as sink:
+        told = hub.send(sink.url, ended=lambda: bool(asked_to_end))
+        assert (told.code, len(sink.taken), hub.ready()) == (75, 1, [name])
+        assert told.said("2 of 3 recipients are left: the program was asked to end")
+        assert hub.send(sink.url).code == 0
+    assert len(sink.taken) == 3
+
+
 def test_a_full_ledger_stops_before_the_dot(hub, monkeypatch):
     from bsmtp_batch.errors import Later
 

@@ -11,6 +11,7 @@ from support.desk import Desk, Turned, plain
 from support.fragments import fill
 from support.odmr_raw import receive
 from support.served import HubProgram, Served, dial
+from support.sink import EndOfData, Sink
 
 from bsmtp_batch.server import daemon as daemon_module
 
@@ -229,6 +230,30 @@ def test_the_program_ends_with_0_also_while_a_line_stands(tmp_path):
         assert wire.line() == b""
         wire.close()
     assert not [line for line in hub.log if "fault" in line or "Traceback" in line]
+
+
+def test_the_program_ends_a_push_with_the_message_under_way(tmp_path):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def answer(asked):
+        if isinstance(asked.request, EndOfData):
+            begun.set()
+            go_on.wait(30)
+
+    with Sink(answer) as sink:
+        peer = f'[peer.site]\nurl = "smtp://[127.0.0.1]:{sink.port}"\nroutes = ["site.example"]\nschedule = "at once"\n'
+        hub = HubProgram(tmp_path, "site", more=peer + 'tls = "none"\n')
+        fill(hub.routes["site"], 5)
+        with hub:
+            assert begun.wait(20)
+            hub.terminate()
+            with pytest.raises(OSError, match="refused"):  # it has heard
+                while True:
+                    dial(hub.port).close()
+            go_on.set()
+            assert hub.ended() == 0
+    assert len(sink.taken) == 1
+    assert len(hub.routes["site"].sealed()) == 1
 
 
 def test_what_was_handed_over_is_gone_and_the_rest_waits_through_a_restart(tmp_path):

@@ -136,6 +136,10 @@ class HubProgram:
     def stop(self) -> int:
         """Tell it to end; its exit code."""
         self.terminate()
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait until it has ended; its exit code."""
         code = self._process.wait(30)
         self._reader.join(20)
         self._process.stderr.close()
