@@ -82,6 +82,8 @@ class Store:
         sequence = int(when * 1_000_000)
         for number in range(sequence, sequence + _TRIES):
             name = names.batch_name(self._inbox.origin, number, when, self._node)
+            if any(self._inbox.places(name)):
+                continue  # the clock was set back to a moment that has been
             try:
                 fd = durable.create(self._inbox.settled(name))
             except FileExistsError:

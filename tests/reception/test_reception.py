@@ -107,6 +107,14 @@ def test_parameters_that_a_pipe_cannot_carry_are_kept(site):
     assert rcpts[0].params == ((b"NOTIFY", b"NEVER"),)
 
 
+def test_a_clock_that_was_set_back_makes_no_message_replace_another(tmp_path):
+    site = Site(tmp_path / "s", now=lambda: 1_700_000_000.0)
+    for number in range(3):
+        site.say((HELLO if not number else b"") + ENVELOPE + b"%d\r\n.\r\n" % number)
+
+    assert sorted(content for _, _, content in site.stored()) == [b"0\r\n", b"1\r\n", b"2\r\n"]
+
+
 def test_several_messages_of_one_connection_are_several_batches(site):
     for number in range(3):
         site.say((HELLO if not number else b"") + ENVELOPE + b"%d\r\n.\r\n" % number)
