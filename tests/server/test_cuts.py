@@ -70,7 +70,10 @@ class Site:
     def contact(self):
         """One contact as far as it comes; the code of the reply to ATRN, if one came."""
         code = b""
-        wire = dial(self.relay.port)
+        try:
+            wire = dial(self.relay.port)
+        except OSError:
+            return code  # cut before it was a connection
         try:
             log_in(wire, self.name, SECRET)
             code = wire.ask(b"ATRN")[:3]
