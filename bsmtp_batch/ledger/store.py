@@ -192,7 +192,8 @@ class Ledger:
             ).rowcount
 
     def in_doubt(self) -> list[tuple[str, int]]:
-        """(batch sha256, message number) of every message whose final dot was sent, or nearly, and never answered."""
+        """By what :meth:`fates` knows the batch, and the number, of every message whose final dot was sent, or nearly,
+        and never answered."""
         rows = self._rows(
             "SELECT batch, message FROM message WHERE state = ? ORDER BY batch, message",
             (FINISHING,),

@@ -24,7 +24,7 @@ from support.turning import Office
 
 from bsmtp_batch.accounts.verify import Policy
 
-SITES, CUTS = 25, 8
+SITES, CUTS = 15, 14
 DELAY = 0.05
 """Seconds in each direction: a round trip is 100 ms."""
 

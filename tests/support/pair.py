@@ -18,6 +18,8 @@ from bsmtp_batch.batch.manifest import Manifest
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.ledger.rows import BatchRow, Contact
 from bsmtp_batch.seal import Caps, Sealed, seal_route
+from bsmtp_batch.spool import names
+from bsmtp_batch.spool.locks import Busy, waited_for
 from bsmtp_batch.spool.store import Route, Spool
 
 SITE, OTHER, HUB = "site.example", "other.example", "hub.example"
@@ -25,10 +27,19 @@ NEAR = [sys.executable, "-I", "-m", "bsmtp_batch"]
 
 
 def seal(route: Route, *, node: str, per_batch: int = 10_000) -> list[Manifest]:
-    """Seal what waits in ``route``; the manifests of its batches, by number."""
-    assert all(
-        isinstance(e, Sealed) for e in seal_route(route, node=node, caps=Caps(10**10, per_batch), reserve_size=0)
-    )
+    """Seal what waits in ``route``; the manifests of its batches, by number.
+
+    A contact that begins at this moment holds the sealer's lock while it looks for something unfinished: it is waited
+    for.
+    """
+    while True:
+        try:
+            events = list(seal_route(route, node=node, caps=Caps(10**10, per_batch), reserve_size=0))
+            break
+        except Busy:
+            with waited_for(route.at(names.SEAL_LOCK)):
+                pass
+    assert all(isinstance(e, Sealed) for e in events)
     found = Path(route.at("ready")).glob("*.bsmtp.json")
     return sorted((Manifest.from_bytes(p.read_bytes()) for p in found), key=lambda m: m.sequence)
 
