@@ -8,18 +8,14 @@ import os
 import random
 import threading
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support.accounts import SECRET
-from support.desk import Desk
 from support.mailcheck import read_batch
 from support.relay import CLOSE, DOWN, RESET, UP, Relay
-from support.served import Served
-from support.turning import Office
+from support.turned import hub, numbered, stuffed
 
-from bsmtp_batch.accounts.verify import Policy
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.odmr import Access, Means, Provider, Terms, collect
 from bsmtp_batch.odmr.address import Place
@@ -33,19 +29,6 @@ DELAY = 0.05
 """Seconds in each direction: a round trip is 100 ms."""
 REACH = {UP: 500, DOWN: 2000}
 """Octets of each direction within which a cut falls: a contact or two."""
-
-
-@contextmanager
-def hub(path, names):
-    """A daemon with a route for each of the accounts ``names``; the office behind it, and its port."""
-    (path / "desk").mkdir()
-    owners = {name: f"{name}.example" for name in names}
-    desk = Desk(path / "desk", policies={name: Policy(cram_md5=True) for name in names})
-    office = Office(path / "hub", *owners.values(), owners=owners)
-    object.__setattr__(desk.hub, "outbound", office.waiting)
-    with Served(desk.hub) as served:
-        yield office, served.port
-    assert served.told == []
 
 
 class Customer:
@@ -105,17 +88,6 @@ class Customer:
         """The contents that are in the spool, as they stand on the wire."""
         paths = Path(self.inbox.at("new")).glob("*.bsmtp")
         return Counter(stuffed(parcel) for path in paths for parcel in read_batch(path.read_bytes()))
-
-
-def stuffed(parcel):
-    return parcel.content.replace(b"\r\n.", b"\r\n..")
-
-
-def numbered(route):
-    """The contents of the batches that were sent, by the batch's name and their number in it."""
-    paths = Path(route.at("kept")).glob("*.bsmtp")
-    read = ((path.name, enumerate(read_batch(path.read_bytes()), 1)) for path in paths)
-    return {(name, number): stuffed(parcel) for name, parcels in read for number, parcel in parcels}
 
 
 @pytest.mark.timeout(150)

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import random
 import threading
 from collections import Counter
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from support.accounts import SECRET
 from support.corpus import corpus
-from support.desk import Desk
 from support.dispatching import Hub as Sealer
 from support.importing import Letter
-from support.mailcheck import read_batch
 from support.odmr_raw import Wire, log_in
 from support.relay import CLOSE, RESET, Relay
-from support.served import Served, dial
-from support.turning import Office
-
-from bsmtp_batch.accounts.verify import Policy
+from support.served import dial
+from support.turned import hub, numbered
 
 SITES, CUTS = 15, 14
 DELAY = 0.05
 """Seconds in each direction: a round trip is 100 ms."""
-
-
-@contextmanager
-def hub(path, names):
-    """A daemon with a route for each of the accounts ``names``; the office behind it, and its port."""
-    (path / "desk").mkdir()
-    owners = {name: f"{name}.example" for name in names}
-    desk = Desk(path / "desk", policies={name: Policy(cram_md5=True) for name in names})
-    office = Office(path / "spool", *owners.values(), owners=owners)
-    object.__setattr__(desk.hub, "outbound", office.waiting)
-    with Served(desk.hub) as served:
-        yield office, served.port
-    assert served.told == []
 
 
 class Site:
@@ -106,17 +86,6 @@ class Site:
                 return
             else:
                 wire.say(b"250 ok")
-
-
-def numbered(route):
-    """The contents of the batches that were sent, by what the ledger calls a batch, and their number."""
-    found = {}
-    for path in Path(route.at("kept")).glob("*.bsmtp"):
-        data = path.read_bytes()
-        for number, parcel in enumerate(read_batch(data), 1):
-            for batch in (path.name, hashlib.sha256(data).hexdigest()):
-                found[batch, number] = parcel.content.replace(b"\r\n.", b"\r\n..")
-    return found
 
 
 @pytest.mark.timeout(150)
