@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from bsmtp_batch.config import Peer as Section
     from bsmtp_batch.config import Settings
     from bsmtp_batch.courier.bounds import Watch
-    from bsmtp_batch.courier.contact import Event, Terms
+    from bsmtp_batch.courier.contact import Terms
     from bsmtp_batch.courier.contract import Courier
     from bsmtp_batch.courier.options import Options
-    from bsmtp_batch.dispatch.events import Event as Dispatched
+    from bsmtp_batch.handover.events import Event
     from bsmtp_batch.spool.store import Spool
 
     Contact = Callable[[Spool, Courier, list[str], Terms], Iterable[int]]
@@ -165,7 +165,7 @@ def _terms(settings: Settings, peer: Section) -> Terms | None:
 
 
 def _outside(verb: str, name: str, window: str) -> Iterator[Event]:
-    from bsmtp_batch.courier.contact import Event
+    from bsmtp_batch.handover.events import Event
 
     yield Event(verb, "outside", name, note=f"outside its window {window}, nothing was moved")
 
@@ -306,7 +306,7 @@ def tell(events: Iterator[Event], *, json: bool) -> list[int]:
     return codes
 
 
-def show(event: Event | Dispatched, *, json: bool) -> None:
+def show(event: Event, *, json: bool) -> None:
     """Print one event: a row for programs, a line for people, on standard error where something is left or wrong."""
     if json:
         row = asdict(event)
@@ -335,7 +335,7 @@ def _senseless(key: str, remedy: str) -> Exception:
     return Usage(f"{flag} makes no sense as it is", safe="Nothing was moved", next=remedy)
 
 
-def _line(event: Event | Dispatched) -> str:
+def _line(event: Event) -> str:
     from bsmtp_batch.cli.words import count, size
 
     parts = [f"{event.verb} {event.party}:" if event.party else f"{event.verb}:"]

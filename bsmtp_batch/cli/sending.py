@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from bsmtp_batch.config import Peer as Section
     from bsmtp_batch.config import Settings
     from bsmtp_batch.courier.contact import Terms
-    from bsmtp_batch.dispatch.events import Event
     from bsmtp_batch.dispatch.server import CustomerServer
+    from bsmtp_batch.handover.events import Event
     from bsmtp_batch.replay.contract import Target
     from bsmtp_batch.replay.journal import Line
     from bsmtp_batch.spool.store import Route, Spool

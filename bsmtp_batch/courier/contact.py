@@ -15,6 +15,7 @@ from bsmtp_batch.courier.bounds import UNWATCHED, Bounds, Watch
 from bsmtp_batch.courier.contract import Courier, Cut, Refusal
 from bsmtp_batch.errors import Bad, Problem
 from bsmtp_batch.handover import outgoing
+from bsmtp_batch.handover.events import Event
 from bsmtp_batch.handover.intake import Differs, Intake
 from bsmtp_batch.handover.outgoing import Hindrance
 from bsmtp_batch.handover.parcel import Parcel, Receipt
@@ -39,20 +40,6 @@ ACKNOWLEDGED, RELEASED, SENT, THERE, ARRIVED, AGAIN, REFUSED, LATER, NOTICED = (
 
 GROUP = 64
 """Routes held at a time: each costs a descriptor, and a process may have no more than some hundred."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """One thing that happened: ``kind`` as above, ``party`` the route or origin, ``code`` the exit code it asks for."""
-
-    verb: str
-    kind: str
-    party: str
-    name: str = ""
-    messages: int = 0
-    octets: int = 0
-    note: str = ""
-    code: int = 0
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,14 @@ from bsmtp_batch.edge import road
 from bsmtp_batch.edge.process import Child
 from bsmtp_batch.errors import Bad, Later, Problem, Setting
 from bsmtp_batch.handover.parcel import Parcel, Receipt, parcel
-from bsmtp_batch.handover.protocol import Line, papers
+from bsmtp_batch.handover.protocol import Line, largest, papers
 from bsmtp_batch.spool.inbox import digest_of
+from bsmtp_batch.spool.listing import size_of
 from bsmtp_batch.spool.medium import write_part
 from bsmtp_batch.spool.store import road_copy
 
 MOST, MOST_OCTETS = 10_000, 16 << 20
 """Batches that a far side may offer in one contact, and octets of their papers: twice what ours tells of at a time."""
-GROWTH = 65_536
-"""Octets by which a compressed batch may be larger than the plain one, beside 1/64 of it."""
 _LOOK, _QUESTION, _BEAT = 0.5, 2.0, 10.0
 """Seconds between two looks at how far a program is here, two questions how far it is there, two signs of life."""
 _END = 60.0
@@ -266,11 +265,6 @@ class Beat:
             self._last = time.monotonic()
 
 
-def largest(parcel: Parcel, form: str) -> int:
-    """The most octets that ``parcel`` may have on the road in ``form``."""
-    return parcel.size if form == "plain" else parcel.size + parcel.size // 64 + GROWTH
-
-
 def started(argv: list[str], limit: int | None = None) -> Child:
     """The running program ``argv``. Raises :class:`~bsmtp_batch.errors.Setting` when there is no such program."""
     try:
@@ -297,14 +291,6 @@ def begin(part: str, size: int, *, resume: bool) -> None:
     that is longer nothing is believed."""
     there = size_of(part)
     write_part(part, (), append=there == size or (resume and there < size))
-
-
-def size_of(path: str) -> int:
-    """Octets of the file ``path``, 0 when it is not there."""
-    try:
-        return os.stat(path, follow_symlinks=False).st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _unpack(part: str, into: str, form: str, parcel: Parcel, moved: Moved) -> None:

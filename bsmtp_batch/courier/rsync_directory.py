@@ -21,11 +21,12 @@ from bsmtp_batch.courier.address import Address
 from bsmtp_batch.courier.contract import Cut, Moved, Refusal, Sent
 from bsmtp_batch.courier.directory import ACK, Directory, checked, not_whole
 from bsmtp_batch.courier.options import Options
-from bsmtp_batch.courier.overssh import Progress, begin, grown, short, size_of
+from bsmtp_batch.courier.overssh import Progress, begin, grown, short
 from bsmtp_batch.courier.rsync_line import Entry, RsyncLine, TooLarge
 from bsmtp_batch.errors import Later
 from bsmtp_batch.handover.parcel import RECEIPT_CAP, Parcel
 from bsmtp_batch.spool import names
+from bsmtp_batch.spool.listing import size_of
 from bsmtp_batch.spool.medium import Folder, chunks_of, write_part
 from bsmtp_batch.spool.store import MANIFEST, SIGNATURE, SIGNATURE_CAP, batch_of
 

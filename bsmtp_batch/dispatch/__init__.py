@@ -6,9 +6,10 @@ ledger before the next message is finished, as in an import, and the batch is re
 """
 
 from bsmtp_batch.dispatch.batch import Terms
-from bsmtp_batch.dispatch.events import Event, Summary, Watcher
+from bsmtp_batch.dispatch.events import Summary, Watcher
 from bsmtp_batch.dispatch.route import dispatch_route, dispatch_routes
 from bsmtp_batch.dispatch.server import CustomerServer, OpenLine, Security
+from bsmtp_batch.handover.events import Event
 
 __all__ = [
     "CustomerServer",

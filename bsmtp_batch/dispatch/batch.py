@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from bsmtp_batch.batch.file import BatchFile
 from bsmtp_batch.dispatch.bounds import Bounds
-from bsmtp_batch.dispatch.events import LATER, NOTICED, REFUSED, SENT, Event, Watcher
+from bsmtp_batch.dispatch.events import LATER, NOTICED, REFUSED, SENT, Watcher
 from bsmtp_batch.errors import Bad, Later
 from bsmtp_batch.handover import outgoing
+from bsmtp_batch.handover.events import Event
 from bsmtp_batch.handover.parcel import Parcel
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.ledger.rows import BOUNCED, DEFERRED, DELIVERED, DSN_DUE, QUARANTINED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from bsmtp_batch.handover.events import Event
 from bsmtp_batch.replay.journal import Line
 
 SENT, LATER, REFUSED, NOTICED = "sent", "later", "refused", "noticed"
@@ -12,20 +13,6 @@ SENT, LATER, REFUSED, NOTICED = "sent", "later", "refused", "noticed"
 be sent at all; something an operator should know about a message of it."""
 
 _RANK = (0, 65, 75, 70, 78)
-
-
-@dataclass(frozen=True)
-class Event:
-    """One thing that happened: ``kind`` as above, ``party`` the route, ``code`` the exit code it asks for."""
-
-    verb: str
-    kind: str
-    party: str
-    name: str = ""
-    messages: int = 0
-    octets: int = 0
-    note: str = ""
-    code: int = 0
 
 
 class Watcher(Protocol):

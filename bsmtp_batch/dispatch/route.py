@@ -7,10 +7,11 @@ from contextlib import ExitStack
 
 from bsmtp_batch.dispatch.batch import BatchDispatch, Terms, unsendable
 from bsmtp_batch.dispatch.bounds import Bounds
-from bsmtp_batch.dispatch.events import Event, Summary, Watcher
+from bsmtp_batch.dispatch.events import Summary, Watcher
 from bsmtp_batch.dispatch.server import OpenLine
 from bsmtp_batch.errors import Problem
 from bsmtp_batch.handover import outgoing
+from bsmtp_batch.handover.events import Event
 from bsmtp_batch.handover.outgoing import Hindrance
 from bsmtp_batch.handover.parcel import Parcel
 from bsmtp_batch.ledger import Ledger

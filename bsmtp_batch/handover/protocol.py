@@ -42,6 +42,8 @@ VERSION = 1
 MAX_LINE = 2048
 MAX_SIZE = 1 << 50
 MAX_SIGNATURE = 16_384
+GROWTH = 65_536
+"""Octets by which a batch may grow when a compressor finds nothing to compress, beside 1/64 of its size."""
 
 
 class Unspeakable(Exception):
@@ -128,6 +130,11 @@ def read_exactly(stream: BinaryIO, size: int) -> bytes:
     if data is None or len(data) < size:
         raise Silence(f"{size} octets were announced and {len(data or b'')} came")
     return data
+
+
+def largest(parcel: Parcel, form: str) -> int:
+    """The most octets that ``parcel`` may have on the road in ``form``; who gives and who takes go by the same."""
+    return parcel.size if form == "plain" else parcel.size + parcel.size // 64 + GROWTH
 
 
 def papers(parcel: Parcel) -> tuple[tuple[str, str], bytes]:

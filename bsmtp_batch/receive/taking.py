@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 
 from bsmtp_batch.edge import road
 from bsmtp_batch.errors import Bad, Later, Problem
 from bsmtp_batch.handover.intake import Differs, Intake
 from bsmtp_batch.handover.parcel import Parcel, parcel
-from bsmtp_batch.handover.protocol import Line
+from bsmtp_batch.handover.protocol import Line, largest
 from bsmtp_batch.receive.desk import Desk, in_words
 from bsmtp_batch.spool.expected import EXPECTED, allow, forbid
 from bsmtp_batch.spool.inbox import Inbox
+from bsmtp_batch.spool.listing import size_of
 from bsmtp_batch.spool.medium import write_part
-
-OVERHEAD = 65_536
-"""Octets by which a batch may grow when a compressor finds nothing to compress, beside 1/64 of its size."""
 
 
 class Offer:
@@ -55,7 +52,7 @@ class Taking:
         self._end_offer()
         form, size = line.values[0], line.number(1)
         offered = self._offered(line, plain=size if form == "plain" else None)
-        if size > offered.size + offered.size // 64 + OVERHEAD:
+        if size > largest(offered, form):
             raise _other_size(offered)
         with ExitStack() as hold:
             hold.enter_context(self._inbox.intake())
@@ -159,14 +156,6 @@ def beginning(inbox: Inbox, name: str, size: int) -> int:
         inbox.drop_part(name)
         return 0
     return there
-
-
-def size_of(path: str) -> int:
-    """Octets of the file ``path``; 0 where there is none."""
-    try:
-        return os.stat(path, follow_symlinks=False).st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _receipt(offered: Parcel) -> Line:

@@ -76,6 +76,14 @@ def is_there(path: str) -> bool:
     return True
 
 
+def size_of(path: str) -> int:
+    """Octets of the file ``path`` (a link is not followed); 0 where there is none. Raises ``OSError``."""
+    try:
+        return os.stat(path, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
+
+
 def is_directory(path: str) -> bool:
     """Whether there is a directory ``path``. Raises ``OSError`` when that cannot be told."""
     try:
