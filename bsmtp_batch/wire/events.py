@@ -39,6 +39,7 @@ class Verb(StrEnum):
     RESPONSE = "AUTH response"
     ATRN = "ATRN"
     ETRN = "ETRN"
+    XFORWARD = "XFORWARD"
     VIOLATION = "violation"
 
 
@@ -210,6 +211,15 @@ class Etrn(Request):
     node: bytes
     option: bytes = b""
     verb: ClassVar[Verb] = Verb.ETRN
+
+
+@dataclass(frozen=True, slots=True)
+class Xforward(Request):
+    """A content filter's word about where the next message came from (Postfix' XFORWARD): names in capitals, values
+    decoded; ``b""`` where the client does not know. ``IDENT`` is its queue id."""
+
+    attributes: tuple[tuple[bytes, bytes], ...]
+    verb: ClassVar[Verb] = Verb.XFORWARD
 
 
 @dataclass(frozen=True, slots=True)

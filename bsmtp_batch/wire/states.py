@@ -97,6 +97,7 @@ TABLE: Mapping[State, Mapping[Verb, Row]] = {
         Verb.AUTH: Row(State.AUTH, State.READY, State.AUTH, State.READY),
         Verb.ATRN: Row(State.TURN, State.TURN, None, State.READY),
         Verb.ETRN: Row(State.READY, State.READY, None, State.READY),
+        Verb.XFORWARD: Row(State.READY, State.READY, None, State.READY),
     },
     State.MAIL: {
         **_anywhere(State.MAIL, State.READY),
@@ -162,7 +163,7 @@ _MISPLACED: Mapping[State, bytes] = {
     State.RCPT: b"a transaction is open",
     State.CHUNKS: b"BDAT or RSET is next",
 }
-_IN_TRANSACTION = frozenset({Verb.MAIL, Verb.AUTH, Verb.STARTTLS, Verb.ATRN, Verb.ETRN})
+_IN_TRANSACTION = frozenset({Verb.MAIL, Verb.AUTH, Verb.STARTTLS, Verb.ATRN, Verb.ETRN, Verb.XFORWARD})
 _WITH_RECIPIENTS = frozenset({State.RCPT, State.CHUNKS, State.CONTENT})
 _OVER = frozenset({State.CLOSED, State.ERROR})
 

@@ -1,8 +1,8 @@
 """Request lines from and to bytes: how each request is said. What may be said when is in ``states.py``.
 
 MAIL and RCPT are left to the one grammar of envelopes (``command.py``); everything else is here (RFC 5321 section 4.1,
-RFC 1985 ETRN, RFC 2645 ATRN, RFC 3030 BDAT, RFC 3207 STARTTLS, RFC 4954 AUTH). A line is refused with the reply it
-deserves, never guessed at.
+RFC 1985 ETRN, RFC 2645 ATRN, RFC 3030 BDAT, RFC 3207 STARTTLS, RFC 4954 AUTH, and Postfix' XFORWARD). A line is
+refused with the reply it deserves, never guessed at.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from bsmtp_batch.wire.events import (
     Rset,
     StartTls,
     Vrfy,
+    Xforward,
 )
 
 MAX_AUTH = 12288
@@ -69,6 +70,10 @@ _ATRN_DOMAIN = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*(\.[A-Za-z0-9][A-Za-z0-9-]*
 # ["@" / "#"] name: RFC 1985 section 5.3
 _ETRN_NODE = re.compile(rb"([@#]?)([!-~]+)")
 _BDAT = re.compile(rb"([0-9]{1,18})( +LAST)?", re.IGNORECASE)
+# XFORWARD attribute-name=attribute-value, the value as xtext of RFC 1891
+_ATTRIBUTE = re.compile(rb"([A-Za-z]{1,32})=((?:[!-*,-<>-~]|\+[0-9A-Fa-f]{2}){0,512})")
+_CODED = re.compile(rb"\+([0-9A-Fa-f]{2})")
+_UNKNOWN = b"[UNAVAILABLE]"
 _BREAKS = re.compile(rb"[\r\n\0]")
 
 
@@ -146,6 +151,8 @@ def _line(request: Request) -> bytes:
             return b"ATRN " + b",".join(domains) if domains else b"ATRN"
         case Etrn(node, option):
             return b"ETRN " + option + node
+        case Xforward(attributes):
+            return b"XFORWARD " + b" ".join([name + b"=" + _xtext(value) for name, value in attributes])
         case Bdat(size, last):
             return b"BDAT %d" % size + (b" LAST" if last else b"")
         case _:
@@ -227,6 +234,24 @@ def _etrn(_: bytes, argument: bytes) -> Request:
     return Etrn(found[2], found[1])
 
 
+def _xforward(_: bytes, argument: bytes) -> Request:
+    attributes: dict[bytes, bytes] = {}
+    for word in argument.split():
+        found = _ATTRIBUTE.fullmatch(word)
+        if not found or found[1].upper() in attributes:
+            raise refusal(501, b"5.5.4", "XFORWARD takes names, each with = and a value behind it, once")
+        value = _CODED.sub(lambda coded: bytes([int(coded[1], 16)]), found[2])
+        attributes[found[1].upper()] = b"" if value.upper() == _UNKNOWN else value
+    if not attributes:
+        raise refusal(501, b"5.5.4", "XFORWARD says nothing")
+    return Xforward(tuple(attributes.items()))
+
+
+def _xtext(value: bytes) -> bytes:
+    plain = [bytes([octet]) if 33 <= octet <= 126 and octet not in b"+=" else b"+%02X" % octet for octet in value]
+    return b"".join(plain) or _UNKNOWN
+
+
 def _alone(request: Request) -> Callable[[bytes, bytes], Request]:
     def parse(_: bytes, argument: bytes) -> Request:
         if argument:
@@ -260,6 +285,7 @@ _PARSERS: dict[bytes, Callable[[bytes, bytes], Request]] = {
     b"AUTH": _auth,
     b"ATRN": _atrn,
     b"ETRN": _etrn,
+    b"XFORWARD": _xforward,
 }
 
 _FORMS: dict[type[Request], bytes] = {

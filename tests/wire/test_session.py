@@ -35,6 +35,7 @@ from bsmtp_batch.wire.events import (
     StartTls,
     Violation,
     Vrfy,
+    Xforward,
 )
 from bsmtp_batch.wire.session import Protocol, Reading, Role, Session, State
 
@@ -56,6 +57,12 @@ REQUESTS: list[tuple[Protocol, State, Request, bytes]] = [
     (SMTP, State.READY, Atrn((b"a.example", b"b.example")), b"ATRN a.example,b.example\r\n"),
     (SMTP, State.READY, Etrn(b"a.example", b"@"), b"ETRN @a.example\r\n"),
     (SMTP, State.READY, Noop(b"id 7"), b"NOOP id 7\r\n"),
+    (
+        LMTP,
+        State.READY,
+        Xforward(((b"IDENT", b"4F k"), (b"NAME", b""))),
+        b"XFORWARD IDENT=4F+20k NAME=[UNAVAILABLE]\r\n",
+    ),
     (SMTP, State.READY, Vrfy(b"root"), b"VRFY root\r\n"),
     (SMTP, State.READY, Expn(b"staff"), b"EXPN staff\r\n"),
     (SMTP, State.READY, Help(), b"HELP\r\n"),

@@ -29,6 +29,7 @@ from bsmtp_batch.wire.events import (
     StartTls,
     Violation,
     Vrfy,
+    Xforward,
 )
 from bsmtp_batch.wire.verbs import MAX_AUTH, Protocol, format_request, parse_request, parse_response
 
@@ -57,12 +58,17 @@ LENIENT = [
     (b"ATRN example.org,example.net\r\n", Atrn((b"example.org", b"example.net"))),
     (b"ETRN @example.org\r\n", Etrn(b"example.org", b"@")),
     (b"etrn #queue\r\n", Etrn(b"queue", b"#")),
+    (b"xforward ident=4Fk+2BA  name=[unavailable]\r\n", Xforward(((b"IDENT", b"4Fk+A"), (b"NAME", b"")))),
 ]
 
 REFUSED = [
     (b"\r\n", 500),
     (b"FOO\r\n", 500),
     (b"LHLO me\r\n", 500),
+    (b"XFORWARD\r\n", 501),
+    (b"XFORWARD IDENT\r\n", 501),
+    (b"XFORWARD IDENT=a+0\r\n", 501),
+    (b"XFORWARD IDENT=a IDENT=b\r\n", 501),
     (b"TURN\r\n", 500),
     (b" NOOP\r\n", 500),
     (b"NOOP\n", 500),
@@ -186,6 +192,7 @@ def test_no_line_makes_the_parser_fall_over(line: bytes, protocol: Protocol) -> 
         b"MAIL FROM:" + line + b"\r\n",
         b"RCPT TO:" + line + b"\r\n",
         b"AUTH " + line + b"\r\n",
+        b"XFORWARD IDENT=" + line + b"\r\n",
     ):
         try:
             request = parse_request(text, protocol)
