@@ -53,7 +53,7 @@ def test_a_service_runs_a_command_that_exists_as_the_owner_of_the_spool(path):
 
 def test_every_service_has_its_timer_and_they_shut_the_same_doors():
     """But for what runs all the time; and the daemon may have the ports that it is for."""
-    own = {"ExecStart", "Type", "Restart", "RestartSec", "SuccessExitStatus"}
+    own = {"ExecStart", "Type", "Restart", "RestartSec", "SuccessExitStatus", "RuntimeDirectory"}
     capabilities = {"CapabilityBoundingSet", "AmbientCapabilities"}
     assert [p.stem for p in SERVICES if p.stem not in STANDING] == [p.stem for p in TIMERS]
     assert len(SERVICES) == 7
