@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from bsmtp_batch.errors import Setting, Usage
 from bsmtp_batch.spool import durable, listing, names, reserve
+from bsmtp_batch.spool.groups_drain import drain
+from bsmtp_batch.spool.groups_look import look
 from bsmtp_batch.spool.listing import Entry
 from bsmtp_batch.spool.store import MANIFEST, REASON, SIGNATURE, Route
 
@@ -105,11 +107,13 @@ def add(spool: str, name: str, limits: names.Limits, *, reserve_size: int) -> Ro
 
 
 def holding(route: Route) -> Holding:
-    """What ``route`` still holds: fragments, batches that wait for a contact, and what was set aside."""
+    """What ``route`` still holds: fragments (also grouped ones), batches that wait for a contact, what was set aside."""
     fragments = _files(route.at(names.NEW))
+    grouped = [place for place in look(route.spool).places if place.route == route.name]
     ready = [e for e in _files(route.at(names.READY)) if names.parse_batch_name(e.name)]
     dead = [e for e in _files(route.at(names.DEAD)) if not e.name.endswith((REASON, MANIFEST, SIGNATURE))]
-    return Holding(len(fragments), len(ready), len(dead), sum(e.size for e in (*fragments, *ready, *dead)))
+    octets = sum(e.size for e in (*fragments, *grouped, *ready, *dead))
+    return Holding(len(fragments) + len(grouped), len(ready), len(dead), octets)
 
 
 def remove(route: Route) -> None:
@@ -117,8 +121,9 @@ def remove(route: Route) -> None:
     waits.
 
     Under all locks, and by a rename: a hand-in is seen in ``new/``, or finds no route any more and leaves its message
-    with the MTA.
+    with the MTA. Mail that is acknowledged in a group goes to ``new/`` first.
     """
+    drain(route.spool)
     with route.sealing(), route.contact(), route.index():
         refuse_while_holding(route)
         durable.rename_durably(route.path, f"{os.path.dirname(route.path)}/{_REMOVED}{route.name}.{durable.unique()}")
