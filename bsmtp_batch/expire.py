@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from bsmtp_batch.errors import Later
 from bsmtp_batch.spool import clock, durable, listing, names, recover, table
+from bsmtp_batch.spool.groups import drain
 from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.listing import Entry
 from bsmtp_batch.spool.release import remove_kept
@@ -84,6 +85,7 @@ def expire_route(route: Route, *, keep: float, now: float) -> Iterator[Overdue]:
     Raises :class:`~bsmtp_batch.spool.locks.Busy` when a sealer or a contact is at work, and ``OSError``.
     """
     with route.sealing(), route.contact():
+        drain(route.spool)  # while the KEYs of what is in it are remembered
         recover.recover_seal(route)  # among others: `seq` is behind every list that is done, so any of those may go
         recover.recover_contact(route)
         touched = set()

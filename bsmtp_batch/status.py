@@ -11,6 +11,7 @@ from bsmtp_batch.batch.manifest import Manifest, ManifestError
 from bsmtp_batch.ledger import Contact, Ledger
 from bsmtp_batch.ledger.rows import DEFERRED, FINISHING
 from bsmtp_batch.spool import listing, names
+from bsmtp_batch.spool.groups import GROUPS, Grouped
 from bsmtp_batch.spool.inbox import Inbox
 from bsmtp_batch.spool.listing import Entry, Odd
 from bsmtp_batch.spool.store import MANIFEST, REASON, SIGNATURE, SMALL_CAP, Fragment, Route, Spool, Standing
@@ -59,11 +60,12 @@ class Begun:
 
 @dataclass
 class RouteStatus:
-    """One route. ``waiting`` counts each hand-in once; ``unfinished`` are seals that the next stage finishes or
-    undoes."""
+    """One route. ``waiting`` counts each hand-in once, and so those that are still in a group, which ``grouped`` counts
+    by themselves; ``unfinished`` are seals that the next stage finishes or undoes."""
 
     route: str
     waiting: Heap = field(default_factory=Heap)
+    grouped: Heap = field(default_factory=Heap)
     unfinished: int = 0
     ready: Heap = field(default_factory=Heap)
     kept: Heap = field(default_factory=Heap)
@@ -87,15 +89,21 @@ class OriginStatus:
     remarks: list[str] = field(default_factory=list)
 
 
-def route_status(route: Route) -> RouteStatus:
-    """How things stand with ``route``. Never raises for what the spool holds."""
+def route_status(route: Route, grouped: Grouped | None = None) -> RouteStatus:
+    """How things stand with ``route``; ``grouped`` is what the groups of its spool hold. Never raises for either."""
     found = RouteStatus(route.name, last_contact=route.last_contact())
     odd: list[Odd] = []
+    counted = set()
     for waiting in route.waiting(lenient=True):
         if isinstance(waiting, Odd):
             odd.append(waiting)
         else:
             _count_fragment(found.waiting, waiting)
+            counted.add(waiting.name)
+    for place in grouped.routes.get(route.name, []) if grouped else []:
+        if place.name not in counted:  # it may have come to new/ between the two looks
+            found.waiting.add(place.size, place.when / 1e9, 1)
+            found.grouped.add(place.size, place.when / 1e9, 1)
     standings, strange = _settled(route)
     for standing in standings:
         _count_batch(found, route, standing)
@@ -119,6 +127,22 @@ def origin_status(inbox: Inbox) -> OriginStatus:
         found.missing, found.remarks = seen.missing(), seen.remarks
     except OSError as error:
         found.odd.append(Aside(inbox.path, 0, f"the numbers seen cannot be read: {error.strerror}"))
+    return found
+
+
+def homeless(spool: Spool, grouped: Grouped) -> list[Aside]:
+    """Accepted mail for routes that are not there (any more), one line for each, and groups that nobody can read."""
+    there = set(spool.routes())
+    found = []
+    for route, places in sorted(grouped.routes.items()):
+        if route not in there:
+            reason = (
+                f"{len(places)} messages accepted for {route}, which is no route any more; they go on when it is one"
+            )
+            found.append(Aside(f"{spool.path}/{GROUPS}", sum(place.size for place in places), reason))
+    for odd in grouped.odd:
+        entry = listing.entry(odd.path)
+        found.append(Aside(odd.path, entry.size if isinstance(entry, Entry) else 0, odd.reason))
     return found
 
 

@@ -48,6 +48,7 @@ def command(
     import os
     from contextlib import nullcontext
 
+    from bsmtp_batch.cli.draining import drained
     from bsmtp_batch.cli.words import worst
     from bsmtp_batch.expire import check_clock
     from bsmtp_batch.spool import reserve
@@ -58,7 +59,7 @@ def command(
     if not os.path.isdir(store.path):
         return 0
     common.become_owner(store.path)
-    codes = [0]
+    codes = [0 if dry_run or drained(store.path, who="expire") else 75]
     with nullcontext() if dry_run else reserve.lent(store.path):  # a full disk has no room for a note about the clock
         if not dry_run:
             check_clock(store.path)

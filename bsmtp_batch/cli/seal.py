@@ -45,6 +45,7 @@ def command(
     spool: common.Spool = None,
 ) -> int:
     """Seal each route; a route that makes trouble does not keep the others from being sealed."""
+    from bsmtp_batch.cli.draining import drained
     from bsmtp_batch.cli.words import worst
     from bsmtp_batch.errors import Problem
     from bsmtp_batch.spool.store import Spool
@@ -53,10 +54,10 @@ def command(
     store = Spool(settings.node.spool)
     common.need_spool(store.path)
     common.become_owner(store.path)
+    codes = [0 if dry_run or drained(store.path, who="seal") else 75]
     chosen = [r for r in store.chosen(routes or []) if not due or _due(settings, r)]
     if dry_run:
         return _preview(chosen, json=json)
-    codes = [0]
     with ExitStack() as stack:
         ledger = _ledger(store, stack, codes) if chosen else None
         for route in chosen:
@@ -116,9 +117,11 @@ def _ledger(store: Spool, stack: ExitStack, codes: list[int]) -> Ledger | None:
 def _preview(routes: list[Route], *, json: bool) -> int:
     from bsmtp_batch.cli.words import count, size
     from bsmtp_batch.seal import waiting
+    from bsmtp_batch.spool.groups import look
 
+    grouped = look(routes[0].spool).routes if routes else {}
     for route in routes:
-        found = waiting(route)
+        found = waiting(route, grouped.get(route.name, []))
         if json:
             common.print_json([{"route": route.name, "messages": found.messages, "octets": found.octets}])
         elif found.messages:

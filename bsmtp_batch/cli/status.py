@@ -43,14 +43,16 @@ def command(
     """Report; changes nothing and waits for nobody."""
     from bsmtp_batch.errors import Problem
     from bsmtp_batch.ledger import Ledger
+    from bsmtp_batch.spool.groups import look
     from bsmtp_batch.spool.inbox import Inbox
     from bsmtp_batch.spool.store import Route, Spool
-    from bsmtp_batch.status import begun, contacts, origin_status, route_status
+    from bsmtp_batch.status import begun, contacts, homeless, origin_status, route_status
 
     store = Spool(common.settings(config, spool).node.spool)
     common.need_spool(store.path)
     wanted = _wanted(store, names or [])
-    routes = [route_status(Route(store.path, name)) for name in store.routes() if name in wanted]
+    grouped = look(store.path)
+    routes = [route_status(Route(store.path, name), grouped) for name in store.routes() if name in wanted]
     origins = [origin_status(Inbox(store.path, name)) for name in store.origins() if name in wanted]
     known: list[Contact] = []
     parts: dict[str, list[Begun]] = {}
@@ -61,9 +63,11 @@ def command(
     except Problem as problem:
         common.complain(f"status: {problem}")
     if json:
-        common.print_json(_rows(store, routes, origins, known, parts))
+        common.print_json(_rows(store, routes, origins, known, parts, stuck=homeless(store, grouped)))
     else:
         _show(store, routes, origins, known)
+        for aside in homeless(store, grouped):
+            typer.echo(common.printable(f"stuck: {aside.path}: {aside.reason}"))
         for route in routes:
             for part in parts.get(route.route, []):
                 typer.echo(common.printable(f"sent in part: {route.route}: {_in_part(part)}"))
@@ -97,6 +101,8 @@ def _rows(
     origins: list[OriginStatus],
     known: list[Contact],
     parts: dict[str, list[Begun]],
+    *,
+    stuck: list[Aside],
 ) -> Iterator[dict[str, Any]]:
     """One object per route, origin and peer, and one for the spool."""
     from dataclasses import asdict
@@ -108,6 +114,7 @@ def _rows(
         yield {
             "route": route.route,
             "waiting": _heap(route.waiting),
+            "grouped": _heap(route.grouped),
             "unfinished": route.unfinished,
             "ready": _heap(route.ready),
             "kept": _heap(route.kept),
@@ -138,7 +145,7 @@ def _rows(
             "result": contact.result,
             "code": contact.code,
         }
-    yield {"spool": store.path, "reserve": reserve_size(store)}
+    yield {"spool": store.path, "reserve": reserve_size(store), "stuck": _asides(stuck)}
 
 
 def _heap(heap: Heap) -> dict[str, Any]:
@@ -200,7 +207,7 @@ def _routes_table(routes: list[RouteStatus], now: float) -> Any:
         ready = f"{r.ready.files} ({r.ready.messages} msg, {size(r.ready.octets)})" if r.ready.files else "0"
         table.add_row(
             r.route,
-            f"{r.waiting.messages} ({size(r.waiting.octets)})" if r.waiting.messages else "0",
+            _waiting(r),
             age(r.waiting.oldest, now),
             ready + (f" +{r.unfinished} unfinished" if r.unfinished else ""),
             str(r.kept.files),
@@ -208,6 +215,13 @@ def _routes_table(routes: list[RouteStatus], now: float) -> Any:
             age(r.last_contact, now),
         )
     return table
+
+
+def _waiting(route: RouteStatus) -> str:
+    from bsmtp_batch.cli.words import size
+
+    found = f"{route.waiting.messages} ({size(route.waiting.octets)})" if route.waiting.messages else "0"
+    return found + (f", {route.grouped.messages} grouped" if route.grouped.messages else "")
 
 
 def _origins_table(origins: list[OriginStatus]) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bsmtp_batch.batch.manifest import Manifest
@@ -17,6 +17,7 @@ from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.seal.build import BadMember, Building, NeedsEhlo, Unreadable, Unsound
 from bsmtp_batch.seal.events import Caps, Event, Left, Recovered, Sealed, SetAside, Waiting
 from bsmtp_batch.spool import durable, names, recover, reserve
+from bsmtp_batch.spool.groups import Place, drain
 from bsmtp_batch.spool.listing import open_regular
 from bsmtp_batch.spool.lists import Intent
 from bsmtp_batch.spool.store import MANIFEST, REASON, SIGNATURE, Fragment, Route
@@ -37,10 +38,11 @@ class _Order:
     sign: Callable[[bytes], bytes] | None
 
 
-def waiting(route: Route) -> Waiting:
-    """What waits in ``new/`` of ``route``."""
-    found = [f for f in route.waiting() if isinstance(f, Fragment)]
-    return Waiting(len(found), sum(f.size for f in found), min((f.modified for f in found), default=None))
+def waiting(route: Route, grouped: Sequence[Place] = ()) -> Waiting:
+    """What waits in ``new/`` of ``route``, and, ``grouped``, in the groups of its spool."""
+    found = [(f.size, f.modified) for f in route.waiting() if isinstance(f, Fragment)]
+    found += [(place.size, place.when / 1e9) for place in grouped]
+    return Waiting(len(found), sum(size for size, _ in found), min((when for _, when in found), default=None))
 
 
 def is_due(found: Waiting, *, age: float, octets: int, messages: int, now: float) -> bool:
@@ -81,6 +83,7 @@ def seal_route(
 
 def _rounds(order: _Order, caps: Caps) -> Iterator[Event]:
     """One batch per round until all that waited at the start is sealed."""
+    yield from _drain(order.route)
     yield from _recover(order.route)
     rest = sorted((f for f in order.route.waiting() if isinstance(f, Fragment)), key=lambda f: (f.modified, f.name))
     esmtp = False
@@ -241,6 +244,15 @@ def _set_aside(route: Route, fragment: Fragment, source: int, reason: str) -> bo
         durable.write_file(dead + REASON, (reason + "\n").encode())
         durable.rename_durably(fragment.path, dead)
     return True
+
+
+def _drain(route: Route) -> Iterator[Event]:
+    """Mail acknowledged in a group, whatever became of its server. What is in ``new/`` does not wait for that."""
+    try:
+        for sentence in drain(route.spool):
+            yield Recovered(route.name, sentence)
+    except OSError as error:
+        yield Left(route.name, f"accepted mail stays in its group: {error.strerror or error} ({error.filename})")
 
 
 def _recover(route: Route) -> Iterator[Event]:

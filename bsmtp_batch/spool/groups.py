@@ -8,8 +8,8 @@ so what was acknowledged is never overlooked, whatever became of the process tha
 from __future__ import annotations
 
 from bsmtp_batch.spool.groups_drain import drain
-from bsmtp_batch.spool.groups_file import Entry
+from bsmtp_batch.spool.groups_file import GROUPS, Entry, Place
 from bsmtp_batch.spool.groups_look import Grouped, look, pending
 from bsmtp_batch.spool.groups_writer import GroupWriter, NoRoom, make_groups
 
-__all__ = ["Entry", "GroupWriter", "Grouped", "NoRoom", "drain", "look", "make_groups", "pending"]
+__all__ = ["GROUPS", "Entry", "GroupWriter", "Grouped", "NoRoom", "Place", "drain", "look", "make_groups", "pending"]

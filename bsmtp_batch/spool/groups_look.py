@@ -18,7 +18,7 @@ class Grouped:
     could not be read."""
 
     groups: int = 0
-    places: list[Place] = field(default_factory=list)
+    routes: dict[str, list[Place]] = field(default_factory=dict)
     odd: list[Odd] = field(default_factory=list)
 
 
@@ -52,14 +52,16 @@ def look(spool: str) -> Grouped:
             found.odd.append(Odd(path, f"cannot be read: {error.strerror}"))
             continue
         found.groups += 1
-        found.places += places
+        for place in places:
+            found.routes.setdefault(place.route, []).append(place)
     return found
 
 
 def pending(spool: str) -> tuple[int, int, int]:
     """Group files in ``spool``, messages in them that are in no ``new/`` yet, and the octets of those."""
     found = look(spool)
-    return found.groups, len(found.places), sum(place.size for place in found.places)
+    sizes = [place.size for places in found.routes.values() for place in places]
+    return found.groups, len(sizes), sum(sizes)
 
 
 def _places(path: str, base: str, limit: int | None) -> Iterator[Place]:

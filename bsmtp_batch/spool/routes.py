@@ -109,7 +109,7 @@ def add(spool: str, name: str, limits: names.Limits, *, reserve_size: int) -> Ro
 def holding(route: Route) -> Holding:
     """What ``route`` still holds: fragments, also in groups; batches that wait for a contact; what was set aside."""
     fragments = _files(route.at(names.NEW))
-    grouped = [place for place in look(route.spool).places if place.route == route.name]
+    grouped = look(route.spool).routes.get(route.name, [])
     ready = [e for e in _files(route.at(names.READY)) if names.parse_batch_name(e.name)]
     dead = [e for e in _files(route.at(names.DEAD)) if not e.name.endswith((REASON, MANIFEST, SIGNATURE))]
     octets = sum(e.size for e in (*fragments, *ready, *dead)) + sum(place.size for place in grouped)
