@@ -6,7 +6,17 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bsmtp_batch.config_values import ClientCertificate, File, Host, Listen, Network, Octets
+from bsmtp_batch.config_values import (
+    ClientCertificate,
+    File,
+    Host,
+    Listen,
+    ListenLmtp,
+    Mode,
+    Network,
+    Octets,
+    is_loopback,
+)
 
 
 class Section(BaseModel):
@@ -56,6 +66,35 @@ class Serve(Section):
     etrn_from: list[Network] = Field(
         default=[], description="Networks that may ask with ETRN for any route to be pushed to its peer's smtp:// url."
     )
+
+    lmtp: list[ListenLmtp] = Field(
+        default=[],
+        description='Where the MTA hands mail in by LMTP: "unix:/run/bsmtp-batch/lmtp", "127.0.0.1:2424".',
+    )
+    lmtp_mode: Mode = Field(
+        default="0666",
+        description="Permissions of such a unix socket: who may write to it can hand mail in, as with sendmail(1).",
+    )
+    lmtp_from: list[Network] = Field(
+        default=[], description="Networks whose MTAs may hand mail in by LMTP over TCP; default: this machine only."
+    )
+    lmtp_route: Host = Field(
+        default="",
+        description="Route of recipients whose domain has none of its own (a site's only one: that of its hub);"
+        " default: such mail stays with the MTA.",
+    )
+    lmtp_max_size: Octets = Field(
+        default=1_000_000_000,
+        description="Largest message taken by LMTP (0: no limit); a route's own max_size may be less.",
+    )
+
+    @model_validator(mode="after")
+    def _mtas_named(self) -> Self:
+        """Whoever reaches the port may hand in what he likes to every route."""
+        open_to = [one for one in self.lmtp if not one.startswith("unix:") and not is_loopback(one)]
+        if open_to and not self.lmtp_from:
+            raise ValueError(f"lmtp_from has to name the networks that may hand mail in at {open_to[0]}")
+        return self
 
     @model_validator(mode="after")
     def _tls_whole(self) -> Self:

@@ -167,6 +167,35 @@ def listen(value: object) -> object:
     return value
 
 
+def listen_lmtp(value: object) -> object:
+    """``unix:/path`` or ``host:port`` to listen on for LMTP."""
+    if isinstance(value, str) and value.startswith("unix:"):
+        path = value.removeprefix("unix:")
+        if not path.startswith("/") or path.endswith("/") or len(path.encode()) > 90:  # the system takes 107
+            raise ValueError('write the whole path of the socket, of up to 90 octets: "unix:/run/bsmtp-batch/lmtp"')
+        return value
+    try:
+        return listen(value)
+    except ValueError:
+        raise ValueError('write "unix:/run/bsmtp-batch/lmtp", or an address and a port: "127.0.0.1:2424"') from None
+
+
+def is_loopback(where: str) -> bool:
+    """Whether only this machine reaches ``where`` (see :func:`listen`)."""
+    name = where.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def mode(value: object) -> object:
+    """The permissions of a socket, in octal digits."""
+    if isinstance(value, str) and re.fullmatch("0?[0-7]{3}", value):
+        return value
+    raise ValueError('write the permissions in octal, in quotes: "0666", "0660"')
+
+
 def address(value: object) -> object:
     """An address in the form in which the system tells it."""
     if isinstance(value, str):
@@ -209,6 +238,8 @@ Window = Annotated[str, BeforeValidator(window)]
 AccountName = Annotated[str, BeforeValidator(account)]
 ClientCertificate = Annotated[Line, BeforeValidator(certificate)]
 Listen = Annotated[str, BeforeValidator(listen)]
+ListenLmtp = Annotated[str, BeforeValidator(listen_lmtp)]
+Mode = Annotated[str, BeforeValidator(mode)]
 Network = Annotated[str, BeforeValidator(network)]
 Address = Annotated[str, BeforeValidator(address)]
 Schedule = Annotated[str, BeforeValidator(schedule)]

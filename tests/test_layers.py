@@ -32,6 +32,8 @@ MAY_IMPORT = {
         stage: {stage, "handover", "replay", "batch", "wire", "spool", "ledger", "edge", "errors"}
         for stage in ("reception", "seal", "receive", "expire", "status", "courier", "importer", "dispatch", "dequeue")
     },
+    # It makes fragments as deliver does, many at a time.
+    "intake": {"intake", "deliver", "wire", "spool", "edge", "errors"},
     "odmr": {"odmr", "reception", "replay", "wire", "spool", "ledger", "edge", "errors"},
     # The daemon does what timers and people do: it calls stages.
     "server": {"server", "accounts", "reception", "dispatch", "replay", "handover"}

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
+    from bsmtp_batch.cli.serving import Serving
+    from bsmtp_batch.cli.taking import Taking
     from bsmtp_batch.config import Settings
     from bsmtp_batch.server.schedule import Schedule
 
@@ -29,8 +31,8 @@ def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
     app.command(
         "serve",
-        help="Answer on the ports of [serve]: customers log in, hand their mail in and have the line turned round for"
-        " what waits for them (ODMR), or ask for a push (ETRN).",
+        help="Answer on the ports of [serve]: the MTA hands mail in by LMTP; customers log in, hand their mail in and"
+        " have the line turned round for what waits for them (ODMR), or ask for a push (ETRN).",
         epilog=common.epilog("bsmtp-batch serve", CODES),
     )(command)
 
@@ -40,54 +42,113 @@ def command(*, dry_run: common.DryRun = False, config: common.Config = None, spo
     from bsmtp_batch.errors import Setting
 
     settings = common.settings(config, spool)
+    serve = settings.serve
     scheduled = [name for name, peer in settings.peers.items() if peer.schedule]
-    if not settings.serve.odmr and not settings.serve.odmr_tls and not scheduled:
+    for_customers = bool(serve.odmr or serve.odmr_tls or scheduled)
+    if not for_customers and not serve.lmtp:
         raise Setting(
             "[serve] names nothing to listen on, and no peer has a schedule",
             safe="Nothing was started",
-            next='set odmr = ["*:366"], or odmr_tls, in [serve]',
+            next='set lmtp = ["unix:/run/bsmtp-batch/lmtp"] for the MTA, or odmr = ["*:366"] for customers, in [serve]',
         )
     if dry_run:
-        for where in (*settings.serve.odmr, *(f"{one}, TLS from the start" for one in settings.serve.odmr_tls)):
+        for where in (*serve.lmtp, *serve.odmr, *(f"{one}, TLS from the start" for one in serve.odmr_tls)):
             typer.echo(f"would listen on {where}")
         for name in scheduled:
             typer.echo(f"would push to {name} by its schedule")
         return 0
+    if not for_customers:
+        return _take(settings)
     return _run(settings)
 
 
-def _run(settings: Settings) -> int:
-    import asyncio
+def _take(settings: Settings) -> int:
+    """Only mail from the MTA: none of what customers need is loaded."""
     import signal
+
+    from bsmtp_batch.cli.taking import Taking
+    from bsmtp_batch.edge.descriptors import make_room
+    from bsmtp_batch.edge.log import tell
+    from bsmtp_batch.intake.server import SESSIONS
+
+    make_room(SESSIONS + 100)
+    taking = Taking(settings)
+    try:
+        common.become_owner(settings.node.spool)
+        intake = taking.intake()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: intake.end())
+        tell(f"serve: listening on {taking.where}")
+        intake.run()
+    finally:
+        taking.close()
+    return 0
+
+
+def _run(settings: Settings) -> int:
     from concurrent.futures import ThreadPoolExecutor
 
     from bsmtp_batch.cli.serving import Serving
+    from bsmtp_batch.cli.taking import Taking
     from bsmtp_batch.edge.descriptors import make_room
-    from bsmtp_batch.server.daemon import SESSIONS, Daemon
+    from bsmtp_batch.server.daemon import SESSIONS
 
     make_room(DESCRIPTORS * (SESSIONS + 100))
     with ThreadPoolExecutor(16, "answer") as workers, ThreadPoolExecutor(SESSIONS, "send") as movers:
         # Ports below 1024 and keys that only root reads are taken before root is given up.
-        serving = Serving(settings, movers)
-        common.become_owner(settings.node.spool)
+        taking = Taking(settings)
+        try:
+            serving = Serving(settings, movers)
+            common.become_owner(settings.node.spool)
+            return _both(taking, serving, workers, movers)
+        finally:
+            taking.close()
 
-        async def serve() -> None:
-            stop = asyncio.Event()
-            loop = asyncio.get_running_loop()
 
-            def end() -> None:
-                serving.end()
-                stop.set()
+def _both(taking: Taking, serving: Serving, workers: Executor, movers: Executor) -> int:
+    import asyncio
+    import signal
+    import threading
 
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, end)
-            pushing = loop.create_task(_push(serving.schedule(), workers, serving.tell))
-            daemon = Daemon(serving.ports(), workers=workers, movers=movers, tell=serving.tell)
-            await daemon.run(stop, ready=lambda: serving.tell(f"serve: listening on {serving.where}"))
-            pushing.cancel()
+    from bsmtp_batch.server.daemon import Daemon
 
-        asyncio.run(serve())
-    return 0
+    intake = taking.intake() if taking.where else None
+    failed: list[BaseException] = []
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            serving.end()
+            if intake is not None:
+                intake.end()
+            stop.set()
+
+        def take() -> None:
+            assert intake is not None
+            try:
+                intake.run()
+            except BaseException as error:
+                failed.append(error)
+                loop.call_soon_threadsafe(end)
+                raise
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end)
+        thread = threading.Thread(target=take, name="intake") if intake is not None else None
+        if thread is not None:
+            thread.start()
+        pushing = loop.create_task(_push(serving.schedule(), workers, serving.tell))
+        daemon = Daemon(serving.ports(), workers=workers, movers=movers, tell=serving.tell)
+        where = ", ".join(filter(None, (taking.where, serving.where)))
+        await daemon.run(stop, ready=lambda: serving.tell(f"serve: listening on {where}"))
+        pushing.cancel()
+        if thread is not None:
+            await loop.run_in_executor(workers, thread.join)
+
+    asyncio.run(serve())
+    return 70 if failed else 0
 
 
 async def _push(schedule: Schedule, workers: Executor, tell: Callable[[str], None]) -> None:

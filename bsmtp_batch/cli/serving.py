@@ -16,8 +16,8 @@ from bsmtp_batch.cli.hours import closes
 from bsmtp_batch.cli.logins import verifier_of
 from bsmtp_batch.config_values import seconds
 from bsmtp_batch.dispatch import Event, Terms
+from bsmtp_batch.edge.listening import Socket, listening
 from bsmtp_batch.edge.log import tell
-from bsmtp_batch.edge.serving import Socket, listening
 from bsmtp_batch.edge.serving_tls import server_context
 from bsmtp_batch.errors import Later, Problem, Setting
 from bsmtp_batch.ledger import Ledger

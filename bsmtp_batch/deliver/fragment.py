@@ -22,6 +22,7 @@ from bsmtp_batch.spool.names import INDEX_LOCK, NEW, SEALED, TMP, fragment_name,
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import hashlib
     from collections.abc import Callable
 
 IN_MEMORY = 1024 * 1024
@@ -29,11 +30,12 @@ IN_MEMORY = 1024 * 1024
 
 
 class Fragment:
-    """A fragment for the route whose directory is ``home``: :meth:`publish` it, or :meth:`discard` it."""
+    """A fragment for the route whose directory is ``home``: :meth:`publish` it, or :meth:`discard` it. ``digest`` is a
+    fresh sha256 of a faster library, where one is loaded anyway."""
 
-    def __init__(self, home: str) -> None:
+    def __init__(self, home: str, digest: hashlib._Hash | None = None) -> None:
         self._home = home
-        self._digest = sha256()
+        self._digest = digest or sha256()
         self._waiting: list[bytes] = []
         self._waiting_size = 0
         self._path = ""
@@ -51,8 +53,8 @@ class Fragment:
         """Octets for which there is no room on disk yet."""
         return self._waiting_size
 
-    def publish(self, queue_id: bytes, undisturbed: Callable[[], None]) -> None:
-        """Make the fragment durable in ``new/``. When this returns the mail is ours, for good.
+    def publish(self, queue_id: bytes, undisturbed: Callable[[], None]) -> str:
+        """Make the fragment durable in ``new/``, and return its KEY. When this returns the mail is ours, for good.
 
         Nothing is stored a second time when the same hand-in (``queue_id``) was stored and sealed before.
         ``undisturbed`` is called when only what makes the mail ours is left to do.
@@ -65,16 +67,19 @@ class Fragment:
         # Shared: hand-ins do not wait for each other. The sealer holds it exclusively while it takes members out of
         # new/ and remembers their KEYs, so that a retry cannot slip in between and travel in two batches.
         held = lock(f"{self._home}/{INDEX_LOCK}", shared=True)
-        undisturbed()
-        if _exists(f"{self._home}/{SEALED}/{key}"):
-            self.discard()
-        else:
-            # A file that is there already under this name is not trusted but replaced: whoever wrote it may have died
-            # over a failed fsync. Once the new name is there it stays, also when its sync fails, because that earlier
-            # writer may have said yes for it.
-            new = f"{self._home}/{NEW}/{fragment_name(key, digest.hex())}"
-            rename_durably(self._path, new, sync_source=False)
-        unlock(held)
+        try:
+            undisturbed()
+            if _exists(f"{self._home}/{SEALED}/{key}"):
+                self.discard()
+            else:
+                # A file that is there already under this name is not trusted but replaced: whoever wrote it may have
+                # died over a failed fsync. Once the new name is there it stays, also when its sync fails, because that
+                # earlier writer may have said yes for it.
+                new = f"{self._home}/{NEW}/{fragment_name(key, digest.hex())}"
+                rename_durably(self._path, new, sync_source=False)
+        finally:
+            unlock(held)
+        return key
 
     def discard(self) -> None:
         """Leave nothing behind in ``tmp/``."""

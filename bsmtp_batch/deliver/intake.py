@@ -105,7 +105,7 @@ def take_message(request: Request, limits: Limits, home: str, fragment: Fragment
             came += len(data)
             fragment.add(text.feed(data))
             if came > room and not fragment.in_memory():
-                _require_room(home, limits, 0)
+                require_room(home, limits, 0)
                 room = came + _CHECK_EVERY
             _require_size(text.size, limits)
         fragment.add(text.close())
@@ -116,7 +116,7 @@ def take_message(request: Request, limits: Limits, home: str, fragment: Fragment
     _require_size(text.size, limits)
     _require_whole(request.size, came, text.size)
     fragment.add(END)
-    _require_room(home, limits, fragment.in_memory())
+    require_room(home, limits, fragment.in_memory())
 
 
 def _require_size(size: int, limits: Limits) -> None:
@@ -136,7 +136,7 @@ def _require_whole(told: int, came: int, size: int) -> None:
         )
 
 
-def _require_room(home: str, limits: Limits, more: int) -> None:
+def require_room(home: str, limits: Limits, more: int) -> None:
     """Room for ``more`` octets without going below what the route keeps free."""
     disk = posix.statvfs(home)
     free = disk.f_bavail * disk.f_frsize - more

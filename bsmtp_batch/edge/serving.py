@@ -7,24 +7,11 @@ in the clear behind the command are still in the kernel when TLS begins, which t
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Coroutine
 from typing import Any, TypeVar, cast
 
 _T = TypeVar("_T")
-Socket = socket.socket
-"""What listens."""
-
-
-def listening(host: str, port: int) -> Socket:
-    """A socket that listens at ``host`` (an address or name; ``"*"``: all there are). Raises ``OSError``."""
-    if host == "*" and socket.has_dualstack_ipv6():
-        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=512)
-    address = "" if host == "*" else host
-    return socket.create_server(
-        (address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET, backlog=512
-    )
 
 
 class Line(asyncio.Protocol):

@@ -9,7 +9,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from bsmtp_batch.accounts.backoff import network
-from bsmtp_batch.edge.serving import Line, Socket
+from bsmtp_batch.edge.listening import Socket
+from bsmtp_batch.edge.serving import Line
 from bsmtp_batch.server.line import Driver, Listener
 
 SESSIONS = 500

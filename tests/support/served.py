@@ -21,7 +21,7 @@ from support.odmr_raw import Wire, cram_md5
 from bsmtp_batch.accounts.backoff import Backoff
 from bsmtp_batch.accounts.gate import Gate
 from bsmtp_batch.accounts.work import Work
-from bsmtp_batch.edge.serving import listening
+from bsmtp_batch.edge.listening import listening
 from bsmtp_batch.server.daemon import Daemon, Port
 from bsmtp_batch.server.line import Listener
 
