@@ -35,6 +35,7 @@ from bsmtp_batch.spool.groups_file import (
     scan,
 )
 from bsmtp_batch.spool.groups_pour import Pourer
+from bsmtp_batch.spool.groups_scratch import scratch
 from bsmtp_batch.spool.groups_sync import NotSynced, Syncer
 from bsmtp_batch.spool.listing import open_regular
 from bsmtp_batch.spool.medium import write_part
@@ -81,6 +82,7 @@ class _Drain:
     def __init__(self, spool: str) -> None:
         self._spool = spool
         self._directory = f"{spool}/{GROUPS}"
+        self._scratch = -1
         self._said: list[str] = []
 
     def run(self) -> list[str]:
@@ -88,11 +90,15 @@ class _Drain:
         for name in [one for one in found if one.kind == OPEN]:
             self._close(name.name)
         found = [name for entry in sorted(os.listdir(self._directory)) if (name := parse_name(entry)) is not None]
+        with scratch(self._spool) as self._scratch:
+            self._all(found)
+        return self._said
+
+    def _all(self, found: list[Name]) -> None:
         # What was given up is synced file by file: the error its writer met would be met by a sync of everything, too.
         for one_by_one in (True, False):
             chosen = [n for n in found if n.kind in (FULL, FAILED, LEFT) and (n.kind == FAILED) is one_by_one]
             self._move(chosen, one_by_one=one_by_one)
-        return self._said
 
     def _sorted_out(self, entry: str) -> Name | None:
         """A name, if it is one of a group file. One that begins with a dot is what a drain left that was killed."""
@@ -148,7 +154,7 @@ class _Drain:
             return group
         try:
             records = self._records(fd, group)
-            pourer = Pourer(self._spool, fd, syncer)
+            pourer = Pourer(self._spool, fd, self._scratch, syncer)
             places = [place for record in records for place in record.places]
             group.places = len(places)
             pourer.pour(places)

@@ -17,7 +17,7 @@ SLICE = 256
 """Messages that get their names under one lock: a sealer waits for a slice."""
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class _Gone(Exception):
@@ -25,16 +25,17 @@ class _Gone(Exception):
 
 
 class Pourer:
-    """Pours the group file ``source`` out into the routes of ``spool``.
+    """Pours the group file ``source`` out into the routes of ``spool``; files take shape in the directory ``scratch``.
 
     ``homeless`` are the messages whose route is not there, ``unreadable`` says why some could not be read.
     """
 
-    def __init__(self, spool: str, source: int, syncer: Syncer) -> None:
+    def __init__(self, spool: str, source: int, scratch: int, syncer: Syncer) -> None:
         self._out = f"{spool}/{names.OUT}"
         self._source = source
+        self._scratch = scratch
         self._syncer = syncer
-        self._passing = f"{names.TMP}/{durable.unique()}"
+        self._unique = durable.unique()
         self._count = 0
         self.homeless: list[Place] = []
         self.unreadable = ""
@@ -46,52 +47,65 @@ class Pourer:
         for place in places:
             routes.setdefault(place.route, []).append(place)
         for route, wanted in routes.items():
-            done = 0
+            path, done = f"{self._out}/{route}", 0
             try:
-                home = _open_home(f"{self._out}/{route}")
+                home = _open_home(path)
                 try:
                     for done in range(0, len(wanted), SLICE):
-                        self._slice(route, home, wanted[done : done + SLICE])
+                        self._slice(path, home, wanted[done : done + SLICE])
                 finally:
                     os.close(home)
             except _Gone:
                 self.homeless += wanted[done:]
 
-    def _slice(self, route: str, home: int, places: Sequence[Place]) -> None:
+    def _slice(self, path: str, home: int, places: Sequence[Place]) -> None:
+        try:
+            self._move(path, home, places, "", elsewhere=False)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # Somebody has put this route on a file system of its own, which the sync of ours does not reach.
+            self._move(path, home, places, f"{names.TMP}/", elsewhere=True)
+
+    def _move(self, path: str, home: int, places: Sequence[Place], prefix: str, *, elsewhere: bool) -> None:
+        """Write ``places`` and give them their names. ``elsewhere``: on a file system of its own, in the route's own
+        directory and with a sync for each."""
+        where = home if elsewhere else self._scratch
         written: list[tuple[str, str]] = []
         try:
             for place in places:
                 self._count += 1
-                passing = f"{self._passing}.{self._count}"
-                if self._write(home, passing, place):
+                passing = f"{prefix}{self._unique}.{self._count}"
+                if self._write(where, passing, place, sync=elsewhere or self._syncer.one_by_one):
                     written.append((passing, place.name))
-            self._publish(f"{self._out}/{route}", home, written)
+            self._publish(path, home, where, written)
+            if elsewhere or self._syncer.one_by_one:
+                durable.fsync_dir(f"{path}/{names.NEW}")
         except BaseException:
             for passing, _ in written:
-                _remove(home, passing)
+                _remove(where, passing)
             raise
 
-    def _write(self, home: int, passing: str, place: Place) -> bool:
+    def _write(self, where: int, passing: str, place: Place, *, sync: bool) -> bool:
         """The fragment at ``place`` into the new file ``passing``; False when it cannot be read."""
-        fd = _create(home, passing)
+        fd = os.open(passing, _CREATE, 0o600, dir_fd=where)
         try:
             for data in self._data(place):
                 durable.write_all(fd, data)
-            # Order and age are those of the acceptance.
-            os.utime(fd, ns=(place.when, place.when))
-            self._syncer.each(fd)
-        except _Unreadable as error:
+            os.utime(fd, ns=(place.when, place.when))  # order and age are those of the acceptance
+            if sync:
+                os.fsync(fd)
+        except BaseException as error:
+            _remove(where, passing)
+            if not isinstance(error, _Unreadable):
+                raise
             self.unreadable = f"octets from {place.at} on cannot be read: {error}"
-            _remove(home, passing)
             return False
-        except BaseException:
-            _remove(home, passing)
-            raise
         finally:
             os.close(fd)
         return True
 
-    def _publish(self, path: str, home: int, written: Sequence[tuple[str, str]]) -> None:
+    def _publish(self, path: str, home: int, where: int, written: Sequence[tuple[str, str]]) -> None:
         """Under the shared lock, like a hand-in: what is in a batch already is dropped, the rest gets its name."""
         try:
             held = durable.lock(f"{path}/{names.INDEX_LOCK}", shared=True)
@@ -102,11 +116,9 @@ class Pourer:
                 raise _Gone  # removed while we waited: what we hold open is the directory of a route that was
             for passing, name in written:
                 if _is_there(home, f"{names.SEALED}/{name.partition('.')[0]}"):
-                    _remove(home, passing)
+                    _remove(where, passing)
                 else:
-                    os.rename(passing, f"{names.NEW}/{name}", src_dir_fd=home, dst_dir_fd=home)
-            if self._syncer.one_by_one:
-                durable.fsync_dir(f"{path}/{names.NEW}")
+                    os.rename(passing, f"{names.NEW}/{name}", src_dir_fd=where, dst_dir_fd=home)
         finally:
             durable.unlock(held)
 
@@ -130,15 +142,6 @@ def _open_home(path: str) -> int:
         os.close(fd)
         raise _Gone
     return fd
-
-
-def _create(home: int, passing: str) -> int:
-    try:
-        return os.open(passing, _CREATE, 0o600, dir_fd=home)
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            raise _Gone from None
-        raise
 
 
 def _is(path: str, home: int) -> bool:

@@ -17,7 +17,7 @@ class NotSynced(Exception):
 
 
 class Syncer:
-    """Makes what is written from now on durable: all at once by :meth:`sync`, or, ``one_by_one``, file by file.
+    """Makes what is written from now on durable, all at once; or asks, by ``one_by_one``, that each file be synced.
 
     Ask before anything is written: only errors met after that are sure to be told. Raises ``OSError``.
     """
@@ -26,11 +26,6 @@ class Syncer:
         self._syncfs = None if one_by_one else _syncfs()
         self.one_by_one = self._syncfs is None
         self._fd = os.open(spool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def each(self, fd: int) -> None:
-        """Sync the file or directory ``fd`` now, if that is not left to :meth:`sync`."""
-        if self.one_by_one:
-            os.fsync(fd)
 
     def sync(self) -> None:
         """Everything written is durable when this returns. Raises :class:`NotSynced`."""

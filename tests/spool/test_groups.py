@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 from support.spooldir import make_route
 
-from bsmtp_batch.spool import groups, groups_file, groups_pour, groups_sync, groups_writer, names, reserve, routes
+from bsmtp_batch.spool import (
+    groups,
+    groups_file,
+    groups_pour,
+    groups_scratch,
+    groups_sync,
+    groups_writer,
+    names,
+    reserve,
+    routes,
+)
 from bsmtp_batch.spool.groups import Entry, GroupWriter, NoRoom, drain, look, pending
 from bsmtp_batch.spool.groups_file import PAGE, Gap, Record
 from bsmtp_batch.spool.store import Route
@@ -45,7 +55,9 @@ def expected(*entries: Entry) -> dict[str, bytes]:
 
 def files(spool: str) -> list[str]:
     """The group files there are, without what is always there."""
-    return sorted(name for name in os.listdir(f"{spool}/groups") if name != groups_file.DRAIN_LOCK)
+    return sorted(
+        name for name in os.listdir(f"{spool}/groups") if name not in {groups_file.DRAIN_LOCK, groups_scratch.POUR}
+    )
 
 
 def the_group(spool: str) -> Path:
@@ -284,21 +296,43 @@ def test_below_the_reserve_nothing_is_written_and_the_route_is_named(spool: str)
 
 
 def test_a_sync_that_failed_is_not_tried_again_but_everything_is_written_anew(spool: str, monkeypatch) -> None:
-    commit(spool, [entry(1), entry(2, ROUTES[1])])
+    both = [entry(1), entry(2, ROUTES[1])]
+    paths = [f"{spool}/out/{one.route}/new/{one.name}" for one in both]
+    commit(spool, both)
     before = []
 
     def syncfs(fd: int) -> int:
-        before.extend(
-            os.stat(f"{spool}/out/{route}/new/{e.name}").st_ino for route, e in zip(ROUTES, both, strict=True)
-        )
+        before.extend(map(open, paths))  # open, so that their inodes are not used again
         return 5
 
-    both = [entry(1), entry(2, ROUTES[1])]
     monkeypatch.setattr(groups_sync, "_syncfs", lambda: syncfs)
     (said,) = drain(spool)
     assert "Input/output error" in said
-    after = [os.stat(f"{spool}/out/{route}/new/{e.name}").st_ino for route, e in zip(ROUTES, both, strict=True)]
-    assert len(before) == 2 and not set(before) & set(after), "what was not synced is still there"
+    inodes = {os.fstat(file.fileno()).st_ino for file in before}
+    for file in before:
+        file.close()
+    assert len(inodes) == 2 and not inodes & {os.stat(path).st_ino for path in paths}, "what was not synced is there"
+    assert files(spool) == []
+
+
+def test_a_route_on_a_file_system_of_its_own_is_synced_there(spool: str, monkeypatch) -> None:
+    commit(spool, [entry(1), entry(2), entry(3, ROUTES[1])])
+    real_rename, real_fsync, synced = os.rename, os.fsync, []
+
+    def rename(source: str, target: str, **where: int) -> None:
+        if where and where["src_dir_fd"] != where["dst_dir_fd"]:
+            raise OSError(18, "Invalid cross-device link")
+        real_rename(source, target, **where)
+
+    def fsync(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        real_fsync(fd)
+
+    monkeypatch.setattr(groups_pour.os, "rename", rename)
+    monkeypatch.setattr(groups_pour.os, "fsync", fsync)
+    assert drain(spool) == []
+    assert new(spool) == expected(entry(1), entry(2)) and new(spool, ROUTES[1]) == expected(entry(3, ROUTES[1]))
+    assert len(synced) == 3 and all("/tmp/" in path for path in synced)
     assert files(spool) == []
 
 
@@ -311,7 +345,7 @@ def test_without_a_sync_of_everything_each_file_is_synced(spool: str, monkeypatc
         groups_sync.os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd))
     )
     drain(spool)
-    assert len([path for path in synced if "/tmp/" in path]) == 2
+    assert len([path for path in synced if "/pour/" in path]) == 2
     assert new(spool) == expected(entry(1)) and new(spool, ROUTES[1]) == expected(entry(2, ROUTES[1]))
 
 
