@@ -273,6 +273,12 @@ class Import(_Section):
         default="bounce", description="After a 5xx: tell the sender, or only keep."
     )
     keep: Seconds = Field(default=14 * 86400, description="How long an imported batch stays in done/.")
+    connections: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Connections to the target at once; 1 keeps the order. 0: 8 to a server, 1 to anything else.",
+    )
 
 
 class Settings(_Section):

@@ -56,6 +56,17 @@ Yes = Annotated[bool, typer.Option("--yes", help="Answer the question that --for
 Salvage = Annotated[
     bool, typer.Option("--salvage", help="Take the complete messages of a damaged file that has no manifest.")
 ]
+Connections = Annotated[
+    int | None,
+    typer.Option(
+        "--connections",
+        metavar="N",
+        min=1,
+        max=100,
+        help="Connections to the server at once; with 1 the messages arrive in their order."
+        " Default: [import] connections, or 8 (1 for sendmail: and maildir:).",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -80,6 +91,7 @@ def command(
     force: Forced = "",
     yes: Yes = False,
     salvage: Salvage = False,
+    connections: Connections = None,
     dry_run: common.DryRun = False,
     json: common.Json = False,
     config: common.Config = None,
@@ -96,28 +108,40 @@ def command(
         raise Usage(f"there is no --force={force}", safe="Nothing was sent", next=f"write one of: {', '.join(FORCES)}")
     watcher = Console(json=json, yes=yes)
     chosen: Force | None = force or None  # type: ignore[assignment]  # one of FORCES, as checked above
-    options = options_of(settings, to=to, local_domains=local_domain or [], dry_run=dry_run)
+    options = options_of(settings, to=to, local_domains=local_domain or [], dry_run=dry_run, connections=connections)
     common.become_owner(settings.node.spool)
     return stage.run(files or [], replace(options, force=chosen, salvage=salvage), watcher)
 
 
 def options_of(
-    settings: Settings, *, to: str = "", local_domains: list[str] | None = None, dry_run: bool = False
+    settings: Settings,
+    *,
+    to: str = "",
+    local_domains: list[str] | None = None,
+    dry_run: bool = False,
+    connections: int | None = None,
 ) -> Options:
-    """How the settings say to import; ``to`` comes before their target, and ``local_domains`` are added to theirs.
+    """How the settings say to import; ``to`` and ``connections`` come before theirs, and ``local_domains`` are added.
     Raises ``errors.Usage``."""
     from bsmtp_batch.edge.signing import verifier
     from bsmtp_batch.importer.one import Options
 
+    url = to or settings.imports.to
     return Options(
         spool=settings.node.spool,
         node=settings.node.name,
         policy=_policy([*settings.imports.local_domains, *(local_domains or [])]),
-        target=target_of(to or settings.imports.to, settings.node.name, needed=not dry_run),
+        target=target_of(url, settings.node.name, needed=not dry_run),
         bounce=settings.imports.on_reject == "bounce",
         dry_run=dry_run,
+        connections=connections or settings.imports.connections or default_connections(url),
         verify=verifier(settings.node.allowed_signers) if settings.node.allowed_signers else None,
     )
+
+
+def default_connections(url: str) -> int:
+    """How many connections there may be to the target at ``url`` where nobody says."""
+    return 8 if url.startswith(("smtp:", "lmtp:")) else 1
 
 
 def _policy(domains: list[str]) -> Policy:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from bsmtp_batch.batch.file import BatchFile
 from bsmtp_batch.dispatch.bounds import Bounds
@@ -96,8 +97,8 @@ class BatchDispatch:
                     safe="Nothing of it was sent; it stays where it is",
                     next="see OPERATING, 'A damaged spool'",
                 )
-            self._replay(examined)
-            self._send_notices(examined)
+            self._replay(examined, file)
+            self._send_notices(examined, file)
         self.octets = sum(m.size for m in examined.messages if m.number in self._served)
         if self._journal.complete(message.number for message in examined.messages):
             self._release()
@@ -106,14 +107,14 @@ class BatchDispatch:
 
     # -- the customer's server -----------------------------------------------------------------------------------
 
-    def _replay(self, examined: Examined) -> None:
+    def _replay(self, examined: Examined, file: BinaryIO) -> None:
         work = plan(examined.messages, self._journal.fates)
         for number in work.doubtful:
             self._notice(
                 f"message {number} was in doubt after an interruption between its final dot and the reply;"
                 " it is sent again"
             )
-        context = self._context(examined, self._engine.target)
+        context = self._context(examined, file, self._engine.target)
         try:
             deliveries = (MessageDelivery(context, task) for task in self._admitted(work))
             if self._engine.run(deliveries, over=lambda: bool(self._bounds.over)):
@@ -134,7 +135,7 @@ class BatchDispatch:
 
     # -- the senders ---------------------------------------------------------------------------------------------
 
-    def _send_notices(self, examined: Examined) -> None:
+    def _send_notices(self, examined: Examined, file: BinaryIO) -> None:
         """The reports that are owed, from an earlier run too; their server has nothing to do with the customer's."""
         owed = notices(examined.messages, self._journal.fates)
         if not owed:
@@ -142,7 +143,7 @@ class BatchDispatch:
         if self._terms.notices is None:
             self._held = self._held or "nobody takes the reports to senders ([import] to names no server)"
             return
-        context = self._context(examined, self._engine.target)
+        context = self._context(examined, file, self._engine.target)
         with Engine(self._terms.notices) as engine:
             engine.run(NoticeDelivery(context, notice) for notice in owed)
             if engine.stopped:
@@ -190,12 +191,13 @@ class BatchDispatch:
 
     # -- telling -------------------------------------------------------------------------------------------------
 
-    def _context(self, examined: Examined, target: str) -> Context:
+    def _context(self, examined: Examined, file: BinaryIO, target: str) -> Context:
         stem = (
             f"{self._route.name}.{self._parcel.manifest.sequence:08d}"  # no time in it: it is not to look like a batch
         )
         return Context(
             batch=examined.batch,
+            file=file,
             sha256=hashlib.sha256(self._parcel.name.encode()).hexdigest(),
             node=self._terms.node,
             target=target,

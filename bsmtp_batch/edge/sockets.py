@@ -6,13 +6,21 @@
 
 from __future__ import annotations
 
+import os
+import select
 import socket
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import ssl
 
 CHUNK = 65536
+_ANSWERS = 8192
+"""Octets taken at a time where many connections are looked after: a flight's replies, not a text."""
+FILE_CHUNK = 1 << 20
+"""Octets of a file that are given to the system at a time; the time allowed is for each of them."""
 
 
 class Channel(Protocol):
@@ -53,9 +61,71 @@ class SocketChannel:
         self._socket.settimeout(seconds)
         self._socket = context.wrap_socket(self._socket, server_hostname=name)
 
+    def send_file(self, fd: int, offset: int, size: int, seconds: float) -> None:
+        """Hand over ``size`` octets of the open file ``fd`` from ``offset`` on; the system copies them, we do not.
+
+        As :meth:`send` otherwise, with ``seconds`` for each :data:`FILE_CHUNK`. ``EOFError`` when the file ends first.
+        Only on a channel that is :attr:`plain`.
+        """
+        self._socket.setblocking(False)
+        end, place = offset + size, self._socket.fileno()
+        until = time.monotonic() + seconds
+        while offset < end:
+            try:
+                taken = os.sendfile(place, fd, offset, min(FILE_CHUNK, end - offset))
+            except BlockingIOError:
+                _wait_writable(place, until)
+                continue
+            if not taken:
+                raise EOFError("the file became shorter while it was sent")
+            offset += taken
+            until = time.monotonic() + seconds
+
+    # -- for whoever serves many of them in one thread -----------------------------------------------------------
+
+    @property
+    def plain(self) -> bool:
+        """Whether what is sent goes out as it is, without TLS."""
+        return type(self._socket) is socket.socket
+
+    def fileno(self) -> int:
+        """What to wait for with :class:`~bsmtp_batch.edge.readiness.Readiness`."""
+        return self._socket.fileno()
+
+    def loosen(self) -> None:
+        """Make :meth:`offer` and :meth:`arrived` return at once, until one of the methods above is called."""
+        self._socket.setblocking(False)
+
+    def offer(self, data: bytes | memoryview) -> int:
+        """Hand over as much of ``data`` as is taken at once; how many octets that were. Raises ``OSError``."""
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    def arrived(self) -> bytes | None:
+        """What has arrived; None when nothing has, ``b""`` when the far side has ended. Raises ``OSError``."""
+        try:
+            return self._socket.recv(_ANSWERS)
+        except BlockingIOError:
+            return None
+
+    def cut(self) -> None:
+        """End the connection both ways: whoever waits for it in another thread is told at once. Never raises."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """See :class:`Channel`."""
         self._socket.close()
+
+
+def _wait_writable(fd: int, until: float) -> None:
+    """Raises ``TimeoutError`` when the time has come."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+        raise TimeoutError("timed out")
 
 
 def addresses_of(host: str, port: int) -> list[str]:

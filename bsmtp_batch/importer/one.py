@@ -49,7 +49,8 @@ class Options:
     sender, otherwise they are kept. ``force`` hands in again what was in doubt, refused, or everything; ``salvage``
     imports the complete messages of a damaged file without a manifest. ``cap`` limits what a batch may decompress to.
     ``verify`` (manifest, signature, origin) says what is wrong with the signature beside a file that was named; what
-    has arrived in the spool was asked for its signature when it came.
+    has arrived in the spool was asked for its signature when it came. ``connections``: how many there may be to the
+    target at once.
     """
 
     spool: str
@@ -62,6 +63,7 @@ class Options:
     dry_run: bool = False
     cap: int = 8 << 30
     verify: Callable[[bytes, bytes, str], str] | None = None
+    connections: int = 1
     now: Callable[[], float] = time.time
 
 
@@ -236,6 +238,7 @@ class BatchImport:
         assert engine is not None
         context = Context(
             batch=self._examined.batch,
+            file=self._file,
             sha256=self._examined.sha256,
             node=self._options.node,
             target=engine.target,

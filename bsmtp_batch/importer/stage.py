@@ -69,7 +69,9 @@ def run(files: list[str], options: Options, watcher: Watcher) -> int:
         stack.enter_context(room.made(options.spool, dry_run=options.dry_run))
         ledger = Ledger(f"{options.spool}/{names.LEDGER}", read_only=options.dry_run, now=options.now)
         stack.enter_context(ledger)
-        engine = stack.enter_context(Engine(options.target)) if options.target and not options.dry_run else None
+        engine = None
+        if options.target and not options.dry_run:
+            engine = stack.enter_context(Engine(options.target, connections=options.connections))
         for source in sources:
             tally = Stage(source, options, ledger, watcher, engine).run()
             if tally is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bsmtp_batch.wire.command import Mail, Rcpt
 
@@ -37,13 +37,22 @@ class Verdict:
     reply: str
 
 
+class Span(NamedTuple):
+    """Octets in an open file, by its descriptor."""
+
+    fd: int
+    offset: int
+    size: int
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One transaction to carry out.
 
     ``name`` is unique to the message and stays the same from run to run. ``size`` is in octets of content, without
     added dots. ``wire`` gives the text as it goes to a socket, dots doubled, without the end mark; ``content`` gives
-    it without added dots; both with CRLF, in pieces of any size, as often as they are called.
+    it without added dots; both with CRLF, in pieces of any size, as often as they are called. ``span`` is where the
+    text stands as it goes to a socket, if it does so in a file; its envelope was read by our grammar then.
     """
 
     name: str
@@ -53,6 +62,7 @@ class Job:
     eight_bit: bool
     wire: Callable[[], Iterator[bytes]]
     content: Callable[[], Iterator[bytes]]
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import BinaryIO, cast
 
 from bsmtp_batch.batch.file import BatchFile
 from bsmtp_batch.ledger import Outcome
@@ -19,7 +21,7 @@ from bsmtp_batch.ledger.rows import (
 )
 from bsmtp_batch.replay import dsn
 from bsmtp_batch.replay.aside import Aside
-from bsmtp_batch.replay.contract import Job, Kind, Result, Verdict
+from bsmtp_batch.replay.contract import Job, Kind, Result, Span, Verdict
 from bsmtp_batch.replay.journal import Journal
 from bsmtp_batch.replay.plan import Notice, Task
 from bsmtp_batch.wire.command import Mail, Rcpt
@@ -32,10 +34,11 @@ class Context:
 
     ``bounce``: a refusal goes back to the sender; otherwise it is only kept. ``aside`` sets messages
     aside in the directory ``shelf``; ``complain`` takes a sentence for the operator, ``now`` is the clock, ``target``
-    the name of what refuses.
+    the name of what refuses. ``file`` is the open plain batch.
     """
 
     batch: BatchFile
+    file: BinaryIO
     sha256: str
     node: str
     target: str
@@ -46,6 +49,11 @@ class Context:
     now: Callable[[], float]
     shelf: str = "bad/"
 
+    @property
+    def stem(self) -> str:
+        """What the names of this batch's jobs begin with."""
+        return f"B{self.sha256[:32]}."
+
 
 class MessageDelivery:
     """A message of the batch for those of its recipients that are still to be served; a ``Delivery`` of the engine."""
@@ -53,15 +61,23 @@ class MessageDelivery:
     def __init__(self, context: Context, task: Task) -> None:
         self._context = context
         self._task = task
-        message, batch = task.message, context.batch
+        message = task.message
+        fd = context.file.fileno()
+
+        def text() -> BatchFile:
+            return BatchFile(cast(BinaryIO, Apart(fd)))  # several connections may be at their texts at once
+
         self._job = Job(
-            name=f"B{context.sha256[:32]}.{message.number}",
-            mail=message.mail,
-            rcpts=tuple(message.rcpts[index] for index in task.recipients),
-            size=message.size,
-            eight_bit=message.eight_bit,
-            wire=lambda: batch.wire(message),
-            content=lambda: batch.content(message),
+            f"{context.stem}{message.number}",
+            message.mail,
+            message.rcpts
+            if len(task.recipients) == len(message.rcpts)
+            else tuple([message.rcpts[index] for index in task.recipients]),
+            message.size,
+            message.eight_bit,
+            lambda: text().wire(message),
+            lambda: text().content(message),
+            Span(fd, message.offset, message.wire_size) if message.exact else None,
         )
 
     @property
@@ -76,8 +92,17 @@ class MessageDelivery:
 
     def begin(self) -> None:
         """See :class:`~bsmtp_batch.replay.engine.Delivery`."""
+        self.mark()
+        self.commit()
+
+    def mark(self) -> None:
+        """See :class:`~bsmtp_batch.replay.engine.Delivery`."""
         message = self._task.message
-        self._context.journal.begin(message.number, message.mail.path, self._task.attempt)
+        self._context.journal.mark(message.number, message.mail.path, self._task.attempt)
+
+    def commit(self) -> None:
+        """See :class:`~bsmtp_batch.replay.engine.Delivery`."""
+        self._context.journal.commit()
 
     def settle(self, result: Result) -> MessageDelivery | None:
         """See :class:`~bsmtp_batch.replay.engine.Delivery`."""
@@ -185,7 +210,14 @@ class NoticeDelivery:
     def begin(self) -> None:
         """See :class:`~bsmtp_batch.replay.engine.Delivery`. A report is not marked: sent twice it has the same
         Message-ID, and the message it is about is decided."""
-        self._context.journal.flush()
+        self.commit()
+
+    def mark(self) -> None:
+        """See :meth:`begin`."""
+
+    def commit(self) -> None:
+        """See :class:`~bsmtp_batch.replay.engine.Delivery`."""
+        self._context.journal.commit()
 
     def settle(self, result: Result) -> None:
         """See :class:`~bsmtp_batch.replay.engine.Delivery`."""
@@ -213,3 +245,27 @@ class NoticeDelivery:
             f"message {notice.message.number}: its sender takes no report, so it is kept: see {name} in"
             f" {context.shelf}: {reply}"
         )
+
+
+class Apart:
+    """The open file ``fd`` with a place of its own, for one reader; what a :class:`~bsmtp_batch.batch.file.BatchFile`
+    needs of a file to give the texts of messages."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._at = 0
+
+    def seek(self, offset: int) -> int:
+        """Go to ``offset``."""
+        self._at = offset
+        return offset
+
+    def read(self, size: int) -> bytes:
+        """The next octets, ``size`` of them or fewer; ``b""`` at the end."""
+        found = os.pread(self._fd, size, self._at)
+        self._at += len(found)
+        return found
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd

@@ -1,5 +1,7 @@
 """The replay: messages one after the other over one connection, until they are done or the target takes no more.
 
+Over several connections it is that of ``fleet.py``; the rules are the same.
+
 The engine looks one delivery ahead, so that a connection may begin the next while it ends the one before.
 
 A message that is put off does not hold up the next one. A lost connection costs the message it was lost with; the rest
@@ -12,14 +14,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from bsmtp_batch.replay.contract import Connection, Job, Kind, NextJob, Result, Target, Unreachable
-
-MAX_LOSSES = 3
-"""Connections lost in a row, with nothing settled in between, after which a run stops."""
-
-IDLE = 5.0
-"""Seconds without use after which a connection is replaced: verifying the next batch may take longer than a busy server
-waits, and its 421 would be read as a wish to be left alone."""
+from bsmtp_batch.replay.contract import Connection, Job, NextJob, Result, Target, Unreachable
+from bsmtp_batch.replay.fleet import IDLE, Fleet
+from bsmtp_batch.replay.health import Health
 
 
 class Delivery(Protocol):
@@ -34,7 +31,13 @@ class Delivery(Protocol):
         """The message's place in its batch."""
 
     def begin(self) -> None:
-        """Note, durably, that the final dot is about to be sent."""
+        """Note, durably, that the final dot is about to be sent: :meth:`mark` and :meth:`commit`."""
+
+    def mark(self) -> None:
+        """Take note that the final dot is about to be sent."""
+
+    def commit(self) -> None:
+        """Make everything durable that was noted about this delivery and others of its batch."""
 
     def settle(self, result: Result) -> Delivery | None:
         """Note what came of it; what is left to be tried at once, if anything (too many recipients for one go)."""
@@ -43,20 +46,27 @@ class Delivery(Protocol):
 class Engine:
     """Hands deliveries to ``target``. A context manager: on leaving it the connection is closed.
 
-    ``keep``: a connection is used however long it was idle, because it cannot be made again.
+    ``keep``: a connection is used however long it was idle, because it cannot be made again. ``connections``: how many
+    there may be at once; with more than one the order of the messages is not kept.
     """
 
-    def __init__(self, target: Target, *, keep: bool = False) -> None:
+    def __init__(self, target: Target, *, keep: bool = False, connections: int = 1) -> None:
         self._target = target
         self._keep = keep
         self._connection: Connection | None = None
-        self._losses = 0
+        self._health = Health(target.name, connections)
+        self._fleet = Fleet(target, connections, self._health) if connections > 1 else None
         self._used = 0.0
-        self.stopped = ""
-        """Why the target takes no more in this run; ``""`` as long as it does. It is not tried again then: a target
-        that is away costs one time-out and not one for each batch."""
-        self.code = 0
+
+    @property
+    def stopped(self) -> str:
+        """Why the target takes no more in this run; ``""`` as long as it does."""
+        return self._health.stopped
+
+    @property
+    def code(self) -> int:
         """The exit code that goes with it."""
+        return self._health.code
 
     @property
     def target(self) -> str:
@@ -68,13 +78,17 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self._hang_up()
+        if self._fleet is not None:
+            self._fleet.close()
 
     def run(self, deliveries: Iterable[Delivery], over: Callable[[], bool] = lambda: False) -> list[Delivery]:
-        """Hand in ``deliveries``, in order; those whose turn did not come, because the target takes no more or it is
-        ``over``, come back.
+        """Hand in ``deliveries``, over one connection in order; those whose turn did not come, because the target takes
+        no more or it is ``over``, come back.
 
         ``deliveries`` is asked for the next one while one is still being handed in, and must not wait for it to come.
         """
+        if self._fleet is not None:
+            return self._fleet.run(deliveries, over)
         left: list[Delivery] = []
         queue = _Queue(deliveries)
         for delivery in queue:
@@ -97,7 +111,7 @@ class Engine:
             try:
                 self._connection = self._target.connect()
             except Unreachable as unreachable:
-                self.stopped, self.code = str(unreachable), unreachable.code
+                self._health.away(unreachable)
                 return delivery
         try:
             result = self._connection.carry(delivery.job, delivery.begin, next_job)
@@ -106,23 +120,10 @@ class Engine:
         except BaseException:
             self._hang_up()  # in the middle of a message, or with the next one begun
             raise
-        self._weigh(result)
+        self._health.weigh(result)
+        if result.ended:
+            self._hang_up()
         return rest
-
-    def _weigh(self, result: Result) -> None:
-        """Decide what ``result`` says about the connection and the target."""
-        if any(verdict.kind in (Kind.DELIVERED, Kind.REJECTED) for verdict in result.verdicts):
-            self._losses = 0
-        if not result.ended:
-            return
-        self._hang_up()
-        self._losses += 1
-        if result.leave:
-            self.code = Unreachable.code
-            self.stopped = f"{self._target.name} asks to be left alone for now: {result.ended}"
-        elif self._losses >= MAX_LOSSES:
-            self.code = Unreachable.code
-            self.stopped = f"{self._target.name} was lost {MAX_LOSSES} times in a row: {result.ended}"
 
     def _hang_up(self) -> None:
         if self._connection is not None:

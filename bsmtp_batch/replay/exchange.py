@@ -11,7 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from bsmtp_batch.edge.sockets import Channel
+from bsmtp_batch.batch.file import Changed
+from bsmtp_batch.edge.sockets import Channel, SocketChannel
+from bsmtp_batch.replay.contract import Span
 from bsmtp_batch.wire.events import Closed, Event, LocalProblem, Reply, Request, Violation
 from bsmtp_batch.wire.session import Reading, Session
 from bsmtp_batch.wire.states import BLOCK_TIMEOUT
@@ -44,8 +46,9 @@ class Exchange:
         """Why nothing more can be said, though an answer may come; ``""`` as long as it can."""
         self.leave = False
         """Whether the server said 421."""
+        self.patience = patience
+        """What stretches the time-outs."""
         self._channel = channel
-        self._patience = patience
         self._complaint = complaint
         self._waiting: deque[Reply] = deque()
         self._until = math.inf
@@ -78,25 +81,44 @@ class Exchange:
         """Write ``data``. Raises :class:`Ended`, with what the server has refused in the meantime."""
         doing = self.session.doing
         try:
-            self._channel.send(data, BLOCK_TIMEOUT * self._patience)
+            self._channel.send(data, BLOCK_TIMEOUT * self.patience)
         except OSError as error:
-            reply = self._last_words()
-            self.failure = str(reply) if reply else f"the connection was lost while {doing}: {error}"
-            raise Ended(self.failure, reply) from error
+            raise self._not_taken(doing, error) from error
+
+    def send_file(self, span: Span) -> None:
+        """Write the octets in ``span``, on a channel that can. Raises :class:`Ended` like :meth:`send`, and ``OSError``
+        where the file is at fault."""
+        channel, doing = self._channel, self.session.doing
+        assert isinstance(channel, SocketChannel)
+        try:
+            channel.send_file(span.fd, span.offset, span.size, BLOCK_TIMEOUT * self.patience)
+        except EOFError as error:
+            raise Changed("the batch became shorter while it was read") from error
+        except OSError as error:
+            raise self._not_taken(doing, error) from error
 
     def send_end(self, data: bytes) -> None:
         """Write ``data``, which has the end of a message in it. Where not all of it is taken it is for :meth:`reply` to
         find out what the server did with it."""
         doing = self.session.doing
         try:
-            self._channel.send(data, BLOCK_TIMEOUT * self._patience)
+            self._channel.send(data, BLOCK_TIMEOUT * self.patience)
         except OSError as error:
-            self.mute = f"the connection was lost while {doing}: {error}"
-            self._until = time.monotonic() + LAST_WORDS
+            self._lost(error, doing)
+
+    def hear(self, data: bytes) -> None:
+        """Note octets that somebody else has read."""
+        if data:
+            self._take(self.session.receive(data), self.session.doing)
+
+    def lost(self, error: OSError) -> None:
+        """Note that somebody else could not write all there was, or has waited long enough: what the server has said
+        until now can still be had."""
+        self._lost(error, self.session.doing)
 
     def reply(self, *, final: bool = False) -> Reply:
         """The next reply. Raises :class:`Ended`, also for a 421, which is an answer only where it is ``final``."""
-        until = min(time.monotonic() + self.session.timeout * self._patience, self._until)
+        until = min(time.monotonic() + self.session.timeout * self.patience, self._until)
         while not self._waiting:
             self._hear(until)
         reply = self._waiting.popleft()
@@ -136,6 +158,19 @@ class Exchange:
                 self.failure = f"{event.reason} while {doing}"
             elif isinstance(event, Closed):
                 self.failure = " ".join((f"the connection was closed while {doing}", self._complaint())).strip()
+
+    def _lost(self, error: OSError, doing: str) -> None:
+        if isinstance(error, TimeoutError):
+            self.mute = f"no answer within the time allowed while {doing}"
+            self._until = 0.0
+        else:
+            self.mute = f"the connection was lost while {doing}: {error}"
+            self._until = time.monotonic() + LAST_WORDS
+
+    def _not_taken(self, doing: str, error: OSError) -> Ended:
+        reply = self._last_words()
+        self.failure = str(reply) if reply else f"the connection was lost while {doing}: {error}"
+        return Ended(self.failure, reply)
 
     def _last_words(self) -> Reply | None:
         """What a server that no longer reads has said before, if it is a refusal."""

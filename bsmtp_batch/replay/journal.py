@@ -1,7 +1,8 @@
 """The ledger's side of one import: outcomes gathered, and written before the next final dot goes out (DESIGN 5.4).
 
-What a message came to waits in memory until the next message is about to finish, and both facts are one commit: one
-fsync per message. A crash in between leaves the one message marked as finishing, and its name in the ledger.
+What a message came to waits in memory until the next message of its connection is about to finish, and both facts are
+one commit, which all connections share that are as far: one fsync for all of them. A crash in between leaves one
+message of each connection marked as finishing, and its name in the ledger.
 """
 
 from __future__ import annotations
@@ -39,18 +40,31 @@ class Journal:
         self._name = name
         self._report = report
         self._news: list[Settled] = []
+        self._marks: list[Settled] = []
         self._lines: list[Line] = []
 
-    def begin(self, message: int, sender: bytes, attempt: int) -> None:
-        """Write what waits, and that ``message`` is about to finish; returns when that is durable."""
+    def mark(self, message: int, sender: bytes, attempt: int) -> None:
+        """Take note that ``message`` is about to finish; its dot waits for :meth:`commit`."""
         mark = Settled(message, sender, FINISHING, attempt)
+        self._marks.append(mark)
         self._news.append(mark)
+
+    def commit(self) -> None:
+        """Write what waits, the marks of any number of connections with it; returns when that is durable."""
         try:
             self.flush()
         except BaseException:
-            # The dot will not be sent: what came before may still be written, this must not.
-            self._news = [news for news in self._news if news is not mark]
+            # Their dots will not be sent: what came before may still be written, these must not.
+            given_up = {id(mark) for mark in self._marks}
+            self._news = [news for news in self._news if id(news) not in given_up]
             raise
+        finally:
+            self._marks = []
+
+    def begin(self, message: int, sender: bytes, attempt: int) -> None:
+        """Write what waits, and that ``message`` is about to finish; returns when that is durable."""
+        self.mark(message, sender, attempt)
+        self.commit()
 
     def settle(
         self,
@@ -68,9 +82,11 @@ class Journal:
         was sent and never answered.
         """
         found = tuple(outcomes)
-        known = dict(self.fates[message].outcomes) if message in self.fates else {}
-        known |= {outcome.recipient: outcome for outcome in found}
-        done = all(is_final(known.get(index)) for index in range(recipients))
+        before = self.fates.get(message)
+        known = {outcome.recipient: outcome for outcome in found}
+        if before is not None:
+            known = before.outcomes | known
+        done = len(known) >= recipients and all(is_final(known.get(index)) for index in range(recipients))
         state = DONE if done else FINISHING if doubtful else PENDING
         self.fates[message] = Fate(message, sender, state, attempt, known)
         self._news.append(Settled(message, sender, state, attempt, found))

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bsmtp_batch.edge.sockets import Channel
+from bsmtp_batch.edge.sockets import Channel, SocketChannel
 from bsmtp_batch.edge.tls import words
 from bsmtp_batch.replay.contract import Job, Kind, NextJob, Result, Unreachable, Verdict, nothing_next
 from bsmtp_batch.replay.exchange import Ended, Exchange
 from bsmtp_batch.replay.parameters import Unfit
+from bsmtp_batch.replay.steady import all_accepted
 from bsmtp_batch.replay.transaction import Transaction
 from bsmtp_batch.wire.events import (
     Auth,
@@ -30,6 +31,8 @@ from bsmtp_batch.wire.events import (
 from bsmtp_batch.wire.sasl.client import ClientLogin
 from bsmtp_batch.wire.session import Protocol, Reading, Role, Session
 
+HELD = 16384
+"""Octets of a text, up to which it is cheaper to read it into memory."""
 FAREWELL = 5.0
 """Seconds a server has to answer QUIT; nothing depends on it."""
 
@@ -173,6 +176,75 @@ class SmtpConnection:
         if not hello.ok:
             raise Unreachable(f"it does not want to know us: {hello}")
 
+    # -- flights that somebody else says and hears (see replay/lane.py) ------------------------------------------
+
+    def line(self) -> SocketChannel | None:
+        """What flights may be sent on without the wire core, between messages. None where the next one needs it: the
+        server does not offer PIPELINING, or has to be told first to forget a message that was given up; or what is sent
+        does not go out as it is."""
+        session = self._session
+        if b"PIPELINING" not in session.extensions or self._exchange.ended or not session.allows(Verb.MAIL):
+            return None
+        return self._direct()
+
+    @property
+    def answers_each(self) -> bool:
+        """Whether the end of a message is answered for every recipient (LMTP)."""
+        return self._session.protocol is Protocol.LMTP
+
+    @property
+    def patience(self) -> float:
+        """What stretches the time-outs."""
+        return self._exchange.patience
+
+    def regain(self, dotted: Job | None, begun: Job | None, heard: bytes, trouble: OSError | None) -> Result | None:
+        """Take over a flight that was sent on :meth:`line`: the dot of ``dotted``, if any, and behind it the envelope
+        of ``begun``, if any, which has to be the next job here. ``heard`` came since, ``trouble`` ended the saying.
+
+        What becomes of ``dotted``. Whatever was said and heard before that flight is told to the wire core as it was.
+        """
+        before = self._told(dotted) if dotted is not None else None
+        answers = 0
+        if before is not None:
+            self._exchange.said(EndOfData())
+            answers = len(self._session.due)
+        if begun is not None:
+            self._ahead = Transaction(self._exchange, begun)
+            self._ahead.begin_ahead(answers)
+            self._ahead.ahead = before is not None
+        self._exchange.hear(heard)
+        if trouble is not None:
+            self._exchange.lost(trouble)
+        if before is None:
+            return None
+        try:
+            before.conclude(answers)
+        except Ended as ended:
+            before.doubt(ended)
+        return before.result()
+
+    def drop(self) -> None:
+        """Hang up without a word: in the middle of a message there is none that would be understood."""
+        self._channel.close()
+
+    def cut(self) -> None:
+        """End the connection under another thread that waits for it. Never raises."""
+        if isinstance(self._channel, SocketChannel):
+            self._channel.cut()
+
+    def _direct(self) -> SocketChannel | None:
+        channel = self._channel
+        return channel if isinstance(channel, SocketChannel) and channel.plain else None
+
+    def _told(self, job: Job) -> Transaction:
+        """The transaction of ``job``, in which everybody was accepted and the text has been sent."""
+        transaction = Transaction(self._exchange, job)
+        transaction.begin_ahead(0)
+        self._exchange.hear(all_accepted(len(job.rcpts)))
+        transaction.negotiate()
+        transaction.ahead = False
+        return transaction
+
     # -- a message -----------------------------------------------------------------------------------------------
 
     def _begun(self, job: Job) -> Transaction:
@@ -186,8 +258,12 @@ class SmtpConnection:
         return Transaction(self._exchange, job)
 
     def _text(self, job: Job) -> bytes:
-        """Send the text but for its last piece, which waits for the dot, so that a small message is one packet."""
+        """Send the text but for its last piece, which waits for the dot, so that a small message is one packet. Where
+        the system can copy it from a file to the connection, a large one goes that way."""
         held = b""
+        if job.span is not None and job.span.size > HELD and self._direct() is not None:
+            self._exchange.send_file(job.span)
+            return held
         for piece in job.wire():
             if held:
                 self._exchange.send(held)

@@ -108,7 +108,14 @@ class Letter:
         )
 
     def begin(self) -> None:
+        self.mark()
+        self.commit()
+
+    def mark(self) -> None:
         self.log.append(("mark", self.number))
+
+    def commit(self) -> None:
+        pass
 
     def settle(self, result: Result) -> Letter | None:
         self.log.append(("settle", self.number))
