@@ -13,11 +13,16 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from support.debian import cache, tool
 
 for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _usual)
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("anywhere", deadline=None)
+settings.load_profile("anywhere")
 
 
 @pytest.fixture(scope="session", autouse=True)

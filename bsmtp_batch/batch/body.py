@@ -11,10 +11,8 @@ import hashlib
 import re
 
 from bsmtp_batch.batch.events import CRLF, LF, Refused
+from bsmtp_batch.batch.usual import MAX_TEXT_LINE, Piece, text_piece
 from bsmtp_batch.wire.dots import unstuff
-
-MAX_TEXT_LINE = 998
-"""RFC 5321 section 4.5.3.1.6, without the line end: longer lines are kept, with a warning."""
 
 _ODD_IN_CRLF = re.compile(rb"\0|(?<!\r)\n|\r(?!\n)")
 _ODD_IN_LF = re.compile(rb"\0|\r")
@@ -24,9 +22,12 @@ _NAMES = {b"\0": "a NUL", b"\r": "a stray CR", b"\n": "a bare LF"}
 class Body:
     """Feed it the buffer from DATA on; it takes what it can and says when the line with the dot has gone by."""
 
-    def __init__(self, *, offset: int, line: int, commands: bytes, text: bytes | None, max_line: int) -> None:
+    def __init__(
+        self, *, offset: int, line: int, commands: bytes, text: bytes | None, max_line: int, digest: bool
+    ) -> None:
         """``offset`` and ``line`` of the first octet; line end of the ``commands`` around it; line end of the ``text``,
-        None where its first line is to decide; ``max_line`` octets of one line, without its line end."""
+        None where its first line is to decide; ``max_line`` octets of one line, without its line end; whether a
+        ``digest`` is wanted."""
         self.start = self.offset = offset
         self.line = line
         self.newline = text
@@ -42,7 +43,7 @@ class Body:
         self._fresh = True  # the next octet begins a line
         self._open = 0  # octets of the unfinished line so far
         self._open_at = offset  # where that line begins
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.sha256() if digest else None
 
     @property
     def wire_size(self) -> int:
@@ -50,8 +51,8 @@ class Body:
         return self.offset - self.start
 
     def sha256(self) -> str:
-        """Of the content, in hexadecimal digits, once the text has ended."""
-        return self._hash.hexdigest()
+        """Of the content, in hexadecimal digits, once the text has ended; empty where it was not wanted."""
+        return self._hash.hexdigest() if self._hash else ""
 
     def feed(self, buffer: bytes, pos: int) -> tuple[int, bool]:
         """Take ``buffer`` from ``pos`` on: the place behind what was taken, and whether the text ended there.
@@ -63,6 +64,9 @@ class Body:
         newline = self.newline or self._decide(buffer, pos)
         if newline is None:
             return pos, False
+        if self._fresh and newline == CRLF and (piece := text_piece(buffer, pos)):
+            self._take_usual(buffer[pos : piece.end], piece)
+            return piece.end + (len(self._dot) if piece.ended else 0), piece.ended
         dotted = buffer.find(newline + b".", pos)
         found = buffer.find(newline + self._dot, dotted) if dotted >= 0 else -1
         if found >= 0:
@@ -100,6 +104,14 @@ class Body:
         self.newline = CRLF if end < 0 or buffer.endswith(b"\r", pos, end) else LF
         return self.newline
 
+    def _take_usual(self, octets: bytes, piece: Piece) -> None:
+        self.eight_bit = self.eight_bit or not octets.isascii()
+        self.line += piece.lines
+        self.offset += len(octets)
+        self.size += len(octets) - piece.dots
+        if self._hash:
+            self._hash.update(unstuff(octets) if piece.dots else octets)
+
     def _take(self, piece: bytes, dotted: bool) -> None:
         """Check and hash ``piece``: whole lines, or a part of one line that goes on.
 
@@ -119,7 +131,8 @@ class Body:
         if dotted or (fresh and piece.startswith(b".")):
             piece = self._without_dots(piece, fresh)
         self.size += len(piece)
-        self._hash.update(piece)
+        if self._hash:
+            self._hash.update(piece)
 
     def _without_dots(self, piece: bytes, fresh: bool) -> bytes:
         # A stand-in for the line that the piece goes on with: the first octet of a piece need not begin a line.

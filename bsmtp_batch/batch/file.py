@@ -30,10 +30,13 @@ class BatchFile:
         self.summary = Summary()
         """Counts and warnings, after :meth:`scan`."""
 
-    def scan(self, severity: Severity, limits: Limits | None = None) -> Iterator[Event]:
-        """Messages and faults in order, each as it is found. :attr:`sha256`, :attr:`size` and :attr:`summary` are
-        valid when the iterator is exhausted. Raises ``OSError`` when the file cannot be read."""
-        reader = Reader(severity, limits)
+    def scan(self, severity: Severity, limits: Limits | None = None, *, digests: bool = False) -> Iterator[Event]:
+        """Messages and faults in order, each as it is found; ``digests``: with the sha256 of each message.
+
+        :attr:`sha256`, :attr:`size` and :attr:`summary` are valid when the iterator is exhausted. Raises ``OSError``
+        when the file cannot be read.
+        """
+        reader = Reader(severity, limits, digests=digests)
         digest = hashlib.sha256()
         size = 0
         self._file.seek(0)

@@ -9,38 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from bsmtp_batch.batch.body import MAX_TEXT_LINE, Body
-from bsmtp_batch.batch.events import (
-    CRLF,
-    LF,
-    Event,
-    Fault,
-    Limits,
-    Message,
-    Refused,
-    Severity,
-    Summary,
-)
+from bsmtp_batch.batch.body import Body
+from bsmtp_batch.batch.events import CRLF, LF, Event, Fault, Limits, Message, Refused, Severity, Summary
+from bsmtp_batch.batch.transaction import Transaction
+from bsmtp_batch.batch.usual import MAX_TEXT_LINE, Bounds, Facts, Skim
 from bsmtp_batch.batch.verbs import REPLY, SUB, Misplaced, is_intermediate_reply, strict_verb, tolerant_verb
 from bsmtp_batch.wire.command import BadAddress, BadCommand, Mail, Rcpt, parse_mail, parse_rcpt
 
 __all__ = ["Event", "Fault", "Limits", "Message", "Reader", "Severity", "Summary"]
 
 _BOM = b"\xef\xbb\xbf"
-
-
-class _Transaction:
-    """A message whose text has not come yet."""
-
-    __slots__ = ("early", "fault", "line", "mail", "offset", "rcpts")
-
-    def __init__(self, line: int, offset: int) -> None:
-        self.line = line
-        self.offset = offset
-        self.early = False  # a RCPT stood before MAIL
-        self.mail: Mail | None = None
-        self.rcpts: list[Rcpt] = []
-        self.fault: tuple[str, int, int] | None = None  # reason, line, offset
+_PATIENCE = 1 << 14
+"""Octets of a piece that is worth waiting behind: smaller ones are taken in as they come."""
+HOLD = 1 << 17
+"""Octets that wait for the end of their message, so that it can be looked at as a whole; larger ones stream by."""
 
 
 class Reader:
@@ -51,19 +33,24 @@ class Reader:
     :attr:`summary` is complete after :meth:`close`.
     """
 
-    def __init__(self, severity: Severity, limits: Limits | None = None) -> None:
+    def __init__(self, severity: Severity, limits: Limits | None = None, *, digests: bool = False) -> None:
+        """``digests``: give the sha256 of each message."""
         self.summary = Summary()
         self._strict = severity is Severity.STRICT
         self._limits = limits or Limits()
+        self._digests = digests
+        self._quick = Bounds(self._limits, self.summary).usable
+        self._patient = self._holds = False
         self._out: list[Event] = []
         self._over = False
         self._buffer = b""
+        self._facts = Facts(b"")
         self._pos = 0
         self._base = 0  # offset of the buffer's first octet
         self._line = 1
         self._offset = 0  # of the line that is being looked at
         self._warnings: list[str] = []
-        self._transaction: _Transaction | None = None
+        self._transaction: Transaction | None = None
         self._body: Body | None = None
         self._reply_due = False
         self._number = 1
@@ -78,6 +65,7 @@ class Reader:
         self._base += self._pos
         self._buffer = self._buffer[self._pos :] + data if self._pos < len(self._buffer) else data
         self._pos = 0
+        self._patient = len(data) >= _PATIENCE
         return self._guarded(self._run)
 
     def close(self) -> list[Event]:
@@ -104,8 +92,12 @@ class Reader:
         self._replies = False  # whether there were any in this transaction
 
     def _run(self) -> None:
+        self._holds = False
         while True:
             if self._body is None:
+                if self._is_usual() and self._skim():
+                    self._holds = True
+                    return
                 if not self._read_command():
                     return
             elif self._reply_due:
@@ -116,6 +108,35 @@ class Reader:
                 if not ended:
                     return
                 self._end_text(self._body)
+
+    def _is_usual(self) -> bool:
+        """Whether messages may begin here that have nothing to do with what was before them."""
+        if not self._quick or self._phase != "idle" or self._transaction or self._sub or self._warnings:
+            return False
+        return self._newline == CRLF and self._text_newline != LF
+
+    def _skim(self) -> bool:
+        """Take the usual messages that begin here; whether the next one waits for the rest of it."""
+        if self._facts.buffer is not self._buffer:
+            self._facts = Facts(self._buffer)
+        skim = Skim(
+            self._facts,
+            self._pos,
+            base=self._base,
+            line=self._line,
+            number=self._number,
+            esmtp=self._esmtp,
+            bounds=Bounds(self._limits, self.summary),
+        )
+        skim.run(parameters=self._esmtp or not self._strict, digests=self._digests)
+        self._out += skim.messages
+        self._pos, self._line = skim.pos, skim.line
+        self._number += len(skim.messages)
+        self.summary.messages += len(skim.messages)
+        self.summary.recipients += skim.recipients
+        if self._text_newline is None and any(message.wire_size for message in skim.messages):
+            self._text_newline = CRLF
+        return skim.waits and self._patient and len(self._buffer) - skim.pos < HOLD
 
     def _read_command(self) -> bool:
         """Take one command line, if it has come whole."""
@@ -222,6 +243,7 @@ class Reader:
             commands=self._newline,
             text=text,
             max_line=self._limits.line,
+            digest=self._digests,
         )
         self._reply_due = self._replies
 
@@ -247,12 +269,12 @@ class Reader:
         b"QUIT": _quit,
     }
 
-    def _open(self) -> _Transaction:
+    def _open(self) -> Transaction:
         if self._phase in ("start", "end"):
             self.summary.sessions += 1
             if self.summary.sessions > 1 or self._phase == "end":
                 self._warn("a message without a greeting")
-        self._transaction = _Transaction(self._line, self._offset)
+        self._transaction = Transaction(self._line, self._offset)
         return self._transaction
 
     def _drop(self, by: str) -> None:
@@ -294,37 +316,13 @@ class Reader:
         if transaction.fault or transaction.mail is None:
             self._give_fault(transaction)
             return
-        message = self._message(transaction, transaction.mail, body)
+        message = transaction.message(self._number, transaction.mail, body, self._esmtp, tuple(self._warnings))
+        self._warnings = []
         self.summary.messages += 1
         self.summary.recipients += len(message.rcpts)
-        most, recipients = self._limits.messages, self._limits.all_recipients
-        if most is not None and self.summary.messages > most:
-            raise Refused(f"the file has more than {most} messages", line=message.line, offset=transaction.offset)
-        if recipients is not None and self.summary.recipients > recipients:
-            raise Refused(
-                f"the file has more than {recipients} recipients", line=message.line, offset=transaction.offset
-            )
+        transaction.refuse_more(self._limits, self.summary)
         self._number += 1
         self._out.append(message)
-
-    def _message(self, transaction: _Transaction, mail: Mail, body: Body) -> Message:
-        warnings, self._warnings = tuple(self._warnings), []
-        newline = body.newline or CRLF
-        return Message(
-            number=self._number,
-            mail=mail,
-            rcpts=tuple(transaction.rcpts),
-            offset=body.start,
-            wire_size=body.wire_size,
-            size=body.size,
-            sha256=body.sha256(),
-            line=transaction.line,
-            newline=newline,
-            exact=body.exact and newline == CRLF,
-            eight_bit=body.eight_bit,
-            esmtp=self._esmtp,
-            warnings=warnings,
-        )
 
     def _note_text(self, body: Body) -> None:
         if body.long_line:
@@ -334,7 +332,7 @@ class Reader:
             if body.newline == LF:
                 self._warn("commands end in CRLF and texts in LF; this is taken only while every text does")
 
-    def _fault(self, transaction: _Transaction, reason: str, *, at: _Transaction | None = None) -> None:
+    def _fault(self, transaction: Transaction, reason: str, *, at: Transaction | None = None) -> None:
         """Refuse this one message; in the strict grammar, the file. The first reason is the one to tell."""
         line, offset = (at.line, at.offset) if at else (self._line, self._offset)
         if self._strict:
@@ -342,7 +340,7 @@ class Reader:
         if transaction.fault is None:
             transaction.fault = (reason, line, offset)
 
-    def _give_fault(self, transaction: _Transaction) -> None:
+    def _give_fault(self, transaction: Transaction) -> None:
         assert transaction.fault is not None
         reason, line, offset = transaction.fault
         self._out.append(Fault(self._number, line, offset, reason, "message", self._base + self._pos))
@@ -360,6 +358,9 @@ class Reader:
 
     def _finish(self) -> None:
         self._over = True
+        self._patient = False
+        if self._holds:
+            self._run()
         if self._body:
             self._body.close(self._buffer, self._pos)
         self._offset = self._base + self._pos

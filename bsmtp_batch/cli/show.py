@@ -58,7 +58,7 @@ def _show(batch: BatchFile, only: int | None, as_json: bool) -> int:
 
     code = 0
     last = 0
-    for event in batch.scan(Severity.TOLERANT):
+    for event in batch.scan(Severity.TOLERANT, digests=True):
         last = event.message if isinstance(event, Fault) else event.number
         if isinstance(event, Fault):
             common.complain(str(event))

@@ -37,7 +37,7 @@ def read(
     data: bytes, severity: Severity, *, cuts: Sequence[int] = (), limits: Limits | None = None
 ) -> tuple[list[Event], Summary]:
     """Events and summary of ``data``, fed in the pieces that ``cuts`` make of it."""
-    reader = Reader(severity, limits)
+    reader = Reader(severity, limits, digests=True)
     events: list[Event] = []
     places = [0, *sorted(c % (len(data) + 1) for c in cuts), len(data)]
     for start, end in itertools.pairwise(places):
