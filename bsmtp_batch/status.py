@@ -131,14 +131,13 @@ def origin_status(inbox: Inbox) -> OriginStatus:
 
 
 def homeless(spool: Spool, grouped: Grouped) -> list[Aside]:
-    """Accepted mail for routes that are not there (any more), one line for each, and groups that nobody can read."""
+    """Accepted mail that cannot get into its route, one line for each route, and groups that nobody can read."""
     there = set(spool.routes())
     found = []
     for route, places in sorted(grouped.routes.items()):
-        if route not in there:
-            reason = (
-                f"{len(places)} messages accepted for {route}, which is no route any more; they go on when it is one"
-            )
+        if route not in there or route in grouped.left:
+            fault = "which cannot be written to" if route in there else "which is not there"
+            reason = f"{len(places)} messages were accepted for {route}, {fault}; they go on when that is mended"
             found.append(Aside(f"{spool.path}/{GROUPS}", sum(place.size for place in places), reason))
     for odd in grouped.odd:
         entry = listing.entry(odd.path)

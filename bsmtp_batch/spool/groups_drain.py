@@ -1,8 +1,8 @@
 """Draining: what group files hold becomes one file per message in ``new/`` of its route, as ``deliver`` puts it there.
 
 A group file goes only when everything in it is durable elsewhere, so a drain may be stopped anywhere and done again: a
-message that is in a batch by then is known by its KEY, one that is in ``new/`` is replaced by itself. What has no route
-is kept in a ``.left`` file, what cannot be read in a ``.odd`` file, and both are told.
+message that is in a batch by then is known by its KEY, one that is in ``new/`` is replaced by itself. What does not
+get into its route is kept in a ``.left`` file, what cannot be read in a ``.odd`` file, and both are told.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -68,12 +69,13 @@ def _is_work(name: str) -> bool:
 
 @dataclass
 class _Group:
-    """A group file that is drained: what of it has no route, and what of it is no record."""
+    """A group file that is drained: what of it did not get into its route and why, and what of it is no record."""
 
     path: str
     name: Name
     places: int = 0
     homeless: list[Place] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)
     unreadable: str = ""
 
@@ -158,7 +160,7 @@ class _Drain:
             places = [place for record in records for place in record.places]
             group.places = len(places)
             pourer.pour(places)
-            group.homeless, group.unreadable = pourer.homeless, pourer.unreadable
+            group.homeless, group.reasons, group.unreadable = pourer.homeless, pourer.reasons, pourer.unreadable
         finally:
             os.close(fd)
         return group
@@ -220,10 +222,8 @@ class _Drain:
             with _Reading(group.path) as fd:
                 data = (chunk for place in group.homeless for chunk in chunks(fd, place.at, place.at + place.size))
                 _write(base + LEFT, itertools.chain([first], data))
-            routes = ", ".join(sorted({place.route for place in group.homeless})[:5])
-            self._said.append(
-                f"{len(group.homeless)} accepted messages wait in {base}{LEFT}: there is no route {routes} any more"
-            )
+            counts = Counter(place.route for place in group.homeless)
+            self._said += [f"{n} accepted for {r} wait in {base}{LEFT}: {group.reasons[r]}" for r, n in counts.items()]
         return group.name.kind == LEFT
 
     def _set_aside(self, group: _Group) -> None:

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bsmtp_batch.spool import names
-from bsmtp_batch.spool.groups_file import GROUPS, ODD, Place, Record, parse_name, scan
+from bsmtp_batch.spool.groups_file import GROUPS, LEFT, ODD, Place, Record, parse_name, scan
 from bsmtp_batch.spool.listing import Odd, open_regular
 from bsmtp_batch.spool.store import REASON
 
 
 @dataclass
 class Grouped:
-    """What group files hold: how many ``groups``, the messages in them that are in no ``new/`` yet, by route, and what
-    could not be read."""
+    """What group files hold: how many ``groups``; the messages in them that are in no ``new/`` yet, by route; which
+    routes a drain could not put them into; what could not be read."""
 
     groups: int = 0
+    left: set[str] = field(default_factory=set)
     routes: dict[str, list[Place]] = field(default_factory=dict)
     odd: list[Odd] = field(default_factory=list)
 
@@ -54,6 +55,8 @@ def look(spool: str) -> Grouped:
         found.groups += 1
         for place in places:
             found.routes.setdefault(place.route, []).append(place)
+        if name.kind == LEFT:
+            found.left.update(place.route for place in places)
     return found
 
 

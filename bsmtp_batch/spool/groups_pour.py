@@ -9,25 +9,31 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 
-from bsmtp_batch.spool import durable, names
+from bsmtp_batch.spool import durable, names, reserve
 from bsmtp_batch.spool.groups_file import Place, chunks
 from bsmtp_batch.spool.groups_sync import Syncer
 
 SLICE = 256
 """Messages that get their names under one lock: a sealer waits for a slice."""
 
+_NONE = "there is no such route"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
+DISK_WIDE = frozenset([*reserve.FULL, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE])
+"""Errors that say nothing about the route where they were met."""
+
+
 class _Gone(Exception):
-    """There is no such route (any more)."""
+    """There is no such route (any more), or nobody may put mail into it; says which."""
 
 
 class Pourer:
     """Pours the group file ``source`` out into the routes of ``spool``; files take shape in the directory ``scratch``.
 
-    ``homeless`` are the messages whose route is not there, ``unreadable`` says why some could not be read.
+    ``homeless`` are the messages that did not get into their route, ``reasons`` says for each route why; ``unreadable``
+    says why some could not be read.
     """
 
     def __init__(self, spool: str, source: int, scratch: int, syncer: Syncer) -> None:
@@ -38,11 +44,13 @@ class Pourer:
         self._unique = durable.unique()
         self._count = 0
         self.homeless: list[Place] = []
+        self.reasons: dict[str, str] = {}
         self.unreadable = ""
 
     def pour(self, places: Sequence[Place]) -> None:
         """Each of ``places`` into ``new/`` of its route, unless it is in a batch already. Raises ``OSError`` when the
-        disk does not take it; then some may be there, and all of them may be poured again."""
+        disk does not take it; then some may be there, and all of them may be poured again. What is the matter with one
+        route is its own matter."""
         routes: dict[str, list[Place]] = {}
         for place in places:
             routes.setdefault(place.route, []).append(place)
@@ -55,8 +63,16 @@ class Pourer:
                         self._slice(path, home, wanted[done : done + SLICE])
                 finally:
                     os.close(home)
-            except _Gone:
-                self.homeless += wanted[done:]
+            except _Gone as gone:
+                self._left_out(route, wanted[done:], str(gone))
+            except OSError as error:
+                if error.errno in DISK_WIDE:
+                    raise
+                self._left_out(route, wanted[done:], f"{error.filename or path}: {error.strerror}")
+
+    def _left_out(self, route: str, places: Sequence[Place], reason: str) -> None:
+        self.homeless += places
+        self.reasons[route] = reason
 
     def _slice(self, path: str, home: int, places: Sequence[Place]) -> None:
         try:
@@ -110,10 +126,10 @@ class Pourer:
         try:
             held = durable.lock(f"{path}/{names.INDEX_LOCK}", shared=True)
         except FileNotFoundError:
-            raise _Gone from None
+            raise _Gone(_NONE) from None
         try:
             if not _is(path, home):
-                raise _Gone  # removed while we waited: what we hold open is the directory of a route that was
+                raise _Gone(_NONE)  # removed while we waited: what we hold open is the directory of a route that was
             for passing, name in written:
                 if _is_there(home, f"{names.SEALED}/{name.partition('.')[0]}"):
                     _remove(where, passing)
@@ -137,10 +153,11 @@ def _open_home(path: str) -> int:
     try:
         fd = os.open(path, _DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
-        raise _Gone from None
-    if not _is_there(fd, names.NEW):  # made last: until then, there is no route
+        raise _Gone(_NONE) from None
+    if not os.access(names.NEW, os.W_OK | os.X_OK, dir_fd=fd):  # made last: until then, there is no route
+        there = _is_there(fd, names.NEW)
         os.close(fd)
-        raise _Gone
+        raise _Gone(f"{path}/{names.NEW} cannot be written to" if there else _NONE)
     return fd
 
 

@@ -1,9 +1,9 @@
 """The states of the spool, as a table: a state is nothing but which files exist.
 
 Every walk of the spool goes from one row to the next by changing one file. A row whose ``recovery`` is named is
-unfinished: somebody stopped there, and the function of that name in :mod:`bsmtp_batch.spool.recover` walks on to a
-row that is at rest. A combination of files that no row admits is *odd*: nothing we do leads there, so nothing of it is
-touched, and it is shown.
+unfinished: somebody stopped there, and the function of that name in :mod:`bsmtp_batch.spool.recover` (for groups: in
+:mod:`bsmtp_batch.spool.groups`) walks on to a row that is at rest. A combination of files that no row admits is *odd*:
+nothing we do leads there, so nothing of it is touched, and it is shown.
 
 Two things have states: a batch number of a route, and a fragment (one file handed in by ``deliver``). Files that are
 still being written by a hand-in or by a transfer have names of their own in ``tmp/``; they belong to no row, and age
@@ -38,9 +38,10 @@ BATCH_COLUMNS = (
 )
 """What exists of batch number N. ``tmp/BATCH`` stands for the batch, its manifest and its signature, any of them."""
 
-NEW, MARKER, DEAD_FRAGMENT, REASON = "new/KEY.DIGEST", "sealed/KEY", "dead/KEY.DIGEST", "dead/KEY.DIGEST.reason"
-FRAGMENT_COLUMNS = (NEW, MARKER, DEAD_FRAGMENT, REASON)
-"""What exists of one fragment."""
+GROUPED, NEW, MARKER = "in groups/", "new/KEY.DIGEST", "sealed/KEY"
+DEAD_FRAGMENT, REASON = "dead/KEY.DIGEST", "dead/KEY.DIGEST.reason"
+FRAGMENT_COLUMNS = (GROUPED, NEW, MARKER, DEAD_FRAGMENT, REASON)
+"""What exists of one fragment. In ``groups/`` it is an entry of a group file, not a file of its own."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,13 @@ BATCH_ROWS = (
 """Every lawful state of a batch number. ``finish_commit`` of *replaced* is that of the batch which replaces it."""
 
 FRAGMENT_ROWS = (
-    Row("waiting", "+-??", "accepted, in no batch yet (a damaged copy may have been set aside before)"),
-    Row("sealing", "++??", "in a committed batch; no longer to be read", "drop_sealed"),
-    Row("sealed", "-+??", "in a batch; a repeated hand-in is recognised"),
-    Row("set aside", "--++", "failed its check; kept with the reason"),
-    Row("lone reason", "---+", "the sealer stopped between the reason and the move", "drop_reason"),
+    Row("grouped", "+--??", "accepted together with others; on its way to new/", "drain"),
+    Row("draining", "++-??", "in new/, perhaps not durably: the group goes when it is", "drain"),
+    Row("waiting", "-+-??", "accepted, in no batch yet (a damaged copy may have been set aside before)"),
+    Row("sealing", "?++??", "in a committed batch; no longer to be read", "drop_sealed"),
+    Row("sealed", "?-+??", "in a batch; a repeated hand-in, or a drain, recognises it"),
+    Row("set aside", "---++", "failed its check; kept with the reason"),
+    Row("lone reason", "----+", "the sealer stopped between the reason and the move", "drop_reason"),
 )
 """Every lawful state of a fragment; ``waiting`` with a reason but no ``dead/`` file is a set-aside that starts anew."""
 

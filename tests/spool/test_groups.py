@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -201,8 +202,8 @@ def test_a_file_of_others_is_left_alone(spool: str) -> None:
 
 def test_mail_for_a_route_that_was_removed_waits_for_it_and_is_told_once(spool: str) -> None:
     commit(spool, [entry(1), entry(2, "gone.example")], [entry(3, "far.example", cut=5)])
-    (said,) = drain(spool)
-    assert "gone.example" in said and "far.example" in said
+    gone, far = drain(spool)
+    assert "gone.example" in gone and "far.example" in far and "no such route" in far
     assert new(spool) == expected(entry(1))
     assert drain(spool) == [] and pending(spool)[1] == 2
 
@@ -232,6 +233,38 @@ def test_a_route_that_is_removed_while_it_is_drained_takes_no_mail_with_it(spool
     assert removed and ROUTES[0] in said
     assert list(Path(removed[0], "new").iterdir()) == [] and list(Path(removed[0], "tmp").iterdir()) == []
     assert pending(spool)[1] == 1 and new(spool, ROUTES[1]) == expected(entry(2, ROUTES[1]))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_route_that_cannot_be_written_costs_nobody_else_anything(spool: str) -> None:
+    closed = Path(spool, "out", ROUTES[0], "new")
+    closed.chmod(0o500)
+    commit(spool, [entry(1), entry(2, ROUTES[1])])
+    (said,) = drain(spool)
+    assert ROUTES[0] in said and "cannot be written" in said
+    assert new(spool, ROUTES[1]) == expected(entry(2, ROUTES[1])) and look(spool).left == {ROUTES[0]}
+    closed.chmod(0o700)
+    assert drain(spool) == [] and new(spool) == expected(entry(1)) and files(spool) == []
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EISDIR])
+def test_an_error_of_one_route_costs_nobody_else_anything(spool: str, monkeypatch, number: int) -> None:
+    commit(spool, [entry(1), entry(2, ROUTES[1]), entry(3)])
+    real = os.rename
+
+    def rename(source: str, target: str, **where: int) -> None:
+        if target.endswith(entry(3).name):
+            raise OSError(number, os.strerror(number), source)
+        real(source, target, **where)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(groups_pour.os, "rename", rename)
+        (said,) = drain(spool)
+        assert ROUTES[0] in said and os.strerror(number) in said
+        assert new(spool, ROUTES[1]) == expected(entry(2, ROUTES[1]))
+        assert drain(spool) == []
+    assert drain(spool) == [] and files(spool) == []
+    assert new(spool) == expected(entry(1), entry(3))
 
 
 # --- a medium that says no --------------------------------------------------------------------------------------------

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 from support.batches import manifests, transactions
 from support.crash import Faulty, stopped_at
-from support.fragments import clone, fill, make_route, put, tree
+from support.fragments import clone, fill, make_route, message, put, tree
 
 from bsmtp_batch.errors import Bad
 from bsmtp_batch.seal import Caps, seal_route
-from bsmtp_batch.spool import names, recover, table
+from bsmtp_batch.spool import groups, names, recover, table
 from bsmtp_batch.spool.release import release, sha256_of
 
 
@@ -247,6 +248,35 @@ def test_a_release_stopped_at_any_step_is_finished(route, tmp_path, monkeypatch)
         release(again, name, sha256_of(again, name))
         assert state(again) == "kept"
         assert len(transactions(again, "kept")) == 2
+
+
+def grouped(route, *, queue_id):
+    """A message that was accepted in a group; its name in ``new/``."""
+    digest = hashlib.sha256(message(1))
+    name = names.fragment_name(names.key_of(queue_id, digest.digest()), digest.hexdigest())
+    writer = groups.GroupWriter(route.spool)
+    writer.commit([groups.Entry(route.name, name, message(1))])
+    writer.close()
+    return name
+
+
+def test_grouped_comes_to_new(tmp_path):
+    route = make_route(tmp_path / "spool")
+    name = grouped(route, queue_id=b"Q1")
+
+    groups.drain(route.spool)
+
+    assert os.listdir(route.at("new")) == [name] and groups.pending(route.spool) == (0, 0, 0)
+
+
+def test_draining_is_done_again_and_a_copy_that_may_not_be_durable_is_replaced(tmp_path):
+    route = make_route(tmp_path / "spool")
+    name = grouped(route, queue_id=b"Q1")
+    Path(route.at("new", name)).write_bytes(b"half")
+
+    groups.drain(route.spool)
+
+    assert Path(route.at("new", name)).read_bytes() == message(1) and os.listdir(route.at("new")) == [name]
 
 
 def test_every_unfinished_row_has_a_test_here():

@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import chain, combinations
 from pathlib import Path
 
-from bsmtp_batch.spool import recover, table
+from bsmtp_batch.spool import groups, recover, table
 
 INTERNALS = Path(__file__).parent.parent.parent / "docs" / "INTERNALS.md"
 
@@ -28,7 +28,7 @@ def test_every_row_has_a_mark_for_each_column():
 
 def test_every_unfinished_row_names_a_function_of_recovery():
     for row in table.BATCH_ROWS + table.FRAGMENT_ROWS:
-        assert not row.recovery or callable(getattr(recover, row.recovery))
+        assert not row.recovery or callable(getattr(recover, row.recovery, None) or getattr(groups, row.recovery))
 
 
 def test_a_batch_whose_list_is_not_done_is_never_takeable():
