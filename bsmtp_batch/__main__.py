@@ -1,7 +1,8 @@
 """``python -m bsmtp_batch`` and the command ``bsmtp-batch``: one entry for every subcommand.
 
 ``deliver`` is answered before the command line library is imported: an MTA waits for it, once per message. So is what
-``receive`` is asked for beside its conversation: a contact waits for it, once per batch.
+``receive`` is asked for beside its conversation: a contact waits for it, once per batch. ``import`` can do without that
+library as well, for the memory it takes.
 """
 
 from __future__ import annotations
@@ -22,9 +23,20 @@ def main() -> None:
         code = _side_door(os.environ["SSH_ORIGINAL_COMMAND"])
         if code is not None:
             sys.exit(code)
+    if sys.argv[1:2] == ["import"]:
+        code = _import()
+        if code is not None:
+            sys.exit(code)
     from bsmtp_batch.cli.app import run
 
     sys.exit(run())
+
+
+def _import() -> int | None:
+    """See :mod:`bsmtp_batch.cli.quick`; None where the command line library has to see to it."""
+    from bsmtp_batch.cli.quick import import_
+
+    return import_(sys.argv[2:])
 
 
 def _side_door(command: str) -> int | None:

@@ -1,19 +1,19 @@
 """Settings: one TOML file, read into frozen, validated values; every error at once, each with its place and its fix.
 
 No command needs a file: ``--spool`` alone is enough, and each setting has a default that suits a small site. The
-file is found through ``--config``, ``$BSMTP_BATCH_CONFIG`` or at :data:`DEFAULT_FILE`. The per-message command reads
-none of this: what it has to know, ``route add`` writes into the route's own ``limits`` file.
+file is found through ``--config``, ``$BSMTP_BATCH_CONFIG`` or at ``config_basics.DEFAULT_FILE``. The per-message
+command reads none of this: what it has to know, ``route add`` writes into the route's own ``limits`` file.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import tomllib
 from typing import Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from bsmtp_batch.config_basics import file_of, host_name, text_of
 from bsmtp_batch.config_faults import contradiction, of_toml, of_validation
 from bsmtp_batch.config_serve import Account, Serve
 from bsmtp_batch.config_serve import Section as _Section
@@ -31,12 +31,10 @@ from bsmtp_batch.config_values import (
     Seconds,
     TargetUrl,
     Window,
-    host,
 )
-from bsmtp_batch.errors import Faults, Setting
+from bsmtp_batch.errors import Faults
 from bsmtp_batch.spool.names import DEFAULT_SPOOL, Limits
 
-DEFAULT_FILE = "/etc/bsmtp-batch/bsmtp-batch.toml"
 DEFAULT_SECRETS = "/etc/bsmtp-batch/secrets"
 _LIMITS = Limits()  # what holds for a route that the file does not speak of, and for `deliver` without a limits file
 
@@ -337,11 +335,6 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 }
 
 
-def file_of(config: str | None) -> str | None:
-    """The file the settings are read from when the user named ``config``; None: from none."""
-    return config or (DEFAULT_FILE if os.path.exists(DEFAULT_FILE) else None)
-
-
 def load(config: str | None, *, spool: str | None = None) -> Settings:
     """Read the settings.
 
@@ -350,28 +343,15 @@ def load(config: str | None, *, spool: str | None = None) -> Settings:
     :class:`~bsmtp_batch.errors.Faults`, every one of them as ``file:line:column``.
     """
     path = file_of(config)
-    found = _validated(path, _read(path)) if path else Settings()
+    found = _validated(path, text_of(path)) if path else Settings()
     node = found.node.model_copy(
         update={
             "spool": os.path.abspath(spool or found.node.spool),
-            "name": found.node.name or _host_name(),
-            "postmaster": found.node.postmaster or f"postmaster@{found.node.name or _host_name()}",
+            "name": found.node.name or host_name(),
+            "postmaster": found.node.postmaster or f"postmaster@{found.node.name or host_name()}",
         }
     )
     return found.model_copy(update={"node": node})
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise Setting(
-            f"cannot read the settings {path}: {reason}",
-            safe="Nothing was changed",
-            next="name a readable file with --config, or none and use --spool",
-        ) from error
 
 
 def _validated(path: str, text: str) -> Settings:
@@ -381,11 +361,3 @@ def _validated(path: str, text: str) -> Settings:
         raise Faults([of_toml(path, str(error))]) from error
     except ValidationError as error:
         raise Faults(of_validation(path, text, error, Settings, _SECTIONS)) from error
-
-
-def _host_name() -> str:
-    """The host's name as a node name; ``node`` where the host has none that could stand in HELO."""
-    try:
-        return str(host(socket.gethostname()))
-    except ValueError:
-        return "node"

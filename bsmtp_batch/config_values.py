@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from bsmtp_batch.accounts.names import valid as valid_account
+from bsmtp_batch.config_basics import host
 from bsmtp_batch.spool.names import valid_route
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -46,15 +47,6 @@ def octets(value: object) -> object:
         if not found:
             raise ValueError('write a number of octets, or a number with k, M or G: "500k", "50M"')
         return int(found[1]) * _SIZES[found[2]]
-    return value
-
-
-def host(value: object) -> object:
-    """A host name in lower case, as routes and nodes have to be: it becomes part of file names."""
-    if isinstance(value, str):
-        if valid_route(value.lower().encode("utf-8", "replace")):
-            return value.lower()
-        raise ValueError("write a host name as it stands in DNS (A-label): example.org, xn--mller-kva.example")
     return value
 
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-import traceback
 from typing import Annotated, Any
 
 import typer
 
-from bsmtp_batch.cli.common import complain, printable
-from bsmtp_batch.cli.streams import patient
-from bsmtp_batch.errors import Faults, Problem
+from bsmtp_batch.cli.common import complain
+from bsmtp_batch.cli.exits import heard, told
 
 COMMANDS = {
     "deliver": "bsmtp_batch.cli.deliver",
@@ -79,16 +77,7 @@ _COMMAND_LINE_ERRORS: tuple[type[Exception], ...] = tuple(
 
 def run(argv: list[str] | None = None) -> int:
     """Carry out the command line ``argv`` (without the program's name) and return the exit code."""
-    with patient() as out:
-        code = _run(sys.argv[1:] if argv is None else argv)
-        out.flush()
-        if out.failure is None or code != 0:
-            return code
-        complain(
-            f"bsmtp-batch: not all of its output could be written: {out.failure.strerror}. What was to be done is done"
-            " all the same. Next: see where the output goes"
-        )
-        return 75
+    return heard(lambda: _run(sys.argv[1:] if argv is None else argv))
 
 
 def _run(arguments: list[str]) -> int:
@@ -107,12 +96,6 @@ def _exit_code(error: BaseException) -> int:
     """Tell the user what ``error`` means and return the exit code that says the same to a program."""
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
-    if isinstance(error, Faults):
-        complain(f"bsmtp-batch: {error}")  # on a line each; it has no other line ends
-        return error.code
-    if isinstance(error, Problem):
-        complain(printable(f"bsmtp-batch: {error}"))  # on one line, whatever a file is called
-        return error.code
     if isinstance(error, _COMMAND_LINE_ERRORS):
         said = str(error.format_message())  # type: ignore[attr-defined]  # as above
         bare = said.startswith("Usage:")  # no command at all: the help is the answer
@@ -120,16 +103,4 @@ def _exit_code(error: BaseException) -> int:
             said if bare else f"bsmtp-batch: {said.rstrip('.')}. Nothing was changed. Next: see bsmtp-batch --help"
         )
         return 64
-    if isinstance(error, typer.Abort | KeyboardInterrupt | BrokenPipeError):
-        complain("bsmtp-batch: interrupted. What was durable stays so. Next: run the same command again")
-        return 75
-    if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
-        complain(
-            f"bsmtp-batch: the system refused: {error.strerror or error}{where}. What was durable stays so."
-            " Next: look at the disk and at who may write there, then run the same command again"
-        )
-        return 75
-    traceback.print_exception(error)
-    complain("bsmtp-batch: this is a bug. Mail in the spool stays there. Next: please report the lines above")
-    return 70
+    return told(KeyboardInterrupt() if isinstance(error, typer.Abort) else error)

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 def command(json: common.Json = False, config: common.Config = None, spool: common.Spool = None) -> int:
     """Look at the settings, and at what they name, as the user who owns the spool would find it."""
     from bsmtp_batch.cli.findings import of
-    from bsmtp_batch.config import file_of
+    from bsmtp_batch.config_basics import file_of
     from bsmtp_batch.config_place import place_of
     from bsmtp_batch.errors import Faults
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bsmtp_batch.cli import common, sending
-from bsmtp_batch.cli.import_ import Console as ImportConsole
+from bsmtp_batch.cli.importing import Console as ImportConsole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,7 +123,7 @@ class Collecting:
         return lambda: Means(store, ledger, watcher, None, self._up(ledger), arrived, stop)
 
     def _target(self) -> Target:
-        from bsmtp_batch.cli.import_ import target_of
+        from bsmtp_batch.cli.importing import target_of
 
         target = target_of(self._wishes.to or self._settings.imports.to, self._settings.node.name, needed=True)
         assert target is not None
@@ -161,9 +161,9 @@ class Collecting:
     @contextmanager
     def _importing(self) -> Iterator[Callable[[], None]]:
         """Have an import at work while the context lasts: gives what to call when there is mail for it."""
-        from bsmtp_batch.cli.import_ import options_of
+        from bsmtp_batch.cli.importing import basics_from, options_of
 
-        options = options_of(self._settings, to=self._wishes.to)
+        options = options_of(basics_from(self._settings), to=self._wishes.to)
         worker = Importer(lambda: _import(options, Arrivals(json=self._wishes.json, yes=False)))
         worker.start()
         try:

@@ -6,18 +6,16 @@ A command is one function in one file of this package. It takes its options thro
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bsmtp_batch.edge.log import printable as printable  # noqa: PLC0414 - commands find it here
+from bsmtp_batch.cli.printing import complain as complain  # noqa: PLC0414 - commands find it here
+from bsmtp_batch.cli.printing import print_json as print_json  # noqa: PLC0414 - as above
+from bsmtp_batch.edge.log import printable as printable  # noqa: PLC0414 - as above
 from bsmtp_batch.edge.user import become_owner as become_owner  # noqa: PLC0414 - as above
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from bsmtp_batch.config import Settings
 
 Config = Annotated[
@@ -78,22 +76,3 @@ def need_spool(directory: str) -> None:
             safe="Nothing was changed",
             next="check --spool, BSMTP_BATCH_SPOOL and [node] spool; `bsmtp-batch route add ROUTE` makes a new spool",
         )
-
-
-def print_json(rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object per line to standard output, in order, each as soon as it is known.
-
-    Text stays readable; what a terminal might act on, and what no encoding has (octets of a file name that are no
-    text), is written as JSON's own escapes.
-    """
-    for row in rows:
-        line = json.dumps(row, ensure_ascii=False)
-        if not line.isprintable():
-            line = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-
-
-def complain(line: str) -> None:
-    """Write one line (a help text: several) to standard error; whatever is in it cannot move a terminal's cursor."""
-    sys.stderr.write("\n".join(map(printable, line.split("\n"))) + "\n")

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import BinaryIO, Protocol, cast
 
-from bsmtp_batch.edge.process import Child
 from bsmtp_batch.errors import Bad, Later, Problem
 
 CHUNK = 1 << 18
@@ -177,6 +176,8 @@ def _by_program(source: BinaryIO, kind: str, output: Sink) -> None:
     argv = ["gzip", "-dc"] if kind == "compress" else ["zstd", "-dcq", "--memory=128MB"]
     os.lseek(source.fileno(), 0, os.SEEK_SET)  # the child reads the descriptor, not what was buffered from it
     try:
+        from bsmtp_batch.edge.process import Child  # most batches are plain, and need no memory for it
+
         child = Child(argv, source=source)
     except FileNotFoundError as error:
         raise Later(

@@ -10,7 +10,6 @@ import errno
 import os
 import select
 import stat
-import tempfile
 from typing import BinaryIO, cast
 
 from bsmtp_batch.edge.inflate import CHUNK, LONGEST, MAGIC, Sink, inflate
@@ -143,6 +142,8 @@ def _refuse_kind(kind: str, shown: str) -> None:
 
 
 def _nameless(shown: str, cap: int, directory: str | None) -> Sink:
+    import tempfile  # most batches need none, and no memory for it
+
     return Sink(cast(BinaryIO, tempfile.TemporaryFile(dir=directory)), shown, cap)
 
 

@@ -19,7 +19,6 @@ from bsmtp_batch.ledger.rows import (
     NO_DSN,
     QUARANTINED,
 )
-from bsmtp_batch.replay import dsn
 from bsmtp_batch.replay.aside import Aside
 from bsmtp_batch.replay.contract import Job, Kind, Result, Span, Verdict
 from bsmtp_batch.replay.journal import Journal
@@ -137,6 +136,8 @@ class MessageDelivery:
         if verdict.kind is Kind.DELIVERED:
             outcome = DELIVERED
         elif verdict.kind is Kind.REJECTED and self._context.bounce and message.mail.path:
+            from bsmtp_batch.replay import dsn  # what goes well needs no memory for reports
+
             outcome, notice = BOUNCED, DSN_DUE if dsn.wanted(rcpt) else NO_DSN
         elif verdict.kind is Kind.REJECTED:
             outcome = QUARANTINED
@@ -177,6 +178,8 @@ class NoticeDelivery:
         self._context = context
         self._notice = notice
         message, batch = notice.message, context.batch
+        from bsmtp_batch.replay import dsn
+
         report = dsn.Notice(
             node=context.node,
             mail=message.mail,

@@ -8,9 +8,9 @@ the next message waits until the one before is settled, and its dot until that i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from bsmtp_batch.edge.sockets import Channel, SocketChannel
-from bsmtp_batch.edge.tls import words
 from bsmtp_batch.replay.contract import Job, Kind, NextJob, Result, Unreachable, Verdict, nothing_next
 from bsmtp_batch.replay.exchange import Ended, Exchange
 from bsmtp_batch.replay.parameters import Unfit
@@ -28,8 +28,10 @@ from bsmtp_batch.wire.events import (
     StartTls,
     Verb,
 )
-from bsmtp_batch.wire.sasl.client import ClientLogin
 from bsmtp_batch.wire.session import Protocol, Reading, Role, Session
+
+if TYPE_CHECKING:
+    from bsmtp_batch.wire.sasl.client import ClientLogin
 
 HELD = 16384
 """Octets of a text, up to which it is cheaper to read it into memory."""
@@ -108,6 +110,8 @@ class SmtpConnection:
         except Ended as ended:
             raise Unreachable(str(ended)) from ended
         except OSError as error:
+            from bsmtp_batch.edge.tls import words  # who sends in the clear needs no memory for TLS
+
             self._exchange.failure = words(error)
             raise Unreachable(self._exchange.failure) from error
 

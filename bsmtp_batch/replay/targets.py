@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from bsmtp_batch.edge.process import Child
-from bsmtp_batch.edge.sockets import Channel, connect_tcp, connect_unix
+from bsmtp_batch.edge.sockets import SocketChannel, connect_tcp, connect_unix
 from bsmtp_batch.replay import address
 from bsmtp_batch.replay.contract import Target, Unreachable
 from bsmtp_batch.replay.maildir import MaildirTarget
 from bsmtp_batch.replay.smtp import SmtpConnection
 from bsmtp_batch.wire.session import Protocol
+
+if TYPE_CHECKING:
+    from bsmtp_batch.edge.process import Child
 
 CONNECT = 30.0
 """Seconds for a connection to come about."""
@@ -30,15 +33,23 @@ def target_of(place: address.Place, *, node: str, patience: float = 1.0) -> Targ
                 f"lmtp://{path}", Protocol.LMTP, lambda: connect_unix(path, CONNECT * patience), node, patience
             )
         case address.Program(path):
-            return ServerTarget(f"sendmail:{path}", Protocol.SMTP, lambda: Child([path, "-bs"]), node, patience)
+            return ServerTarget(f"sendmail:{path}", Protocol.SMTP, lambda: _started(path), node, patience)
         case address.Maildir(path):
             return MaildirTarget(path)
+
+
+def _started(path: str) -> Child:
+    from bsmtp_batch.edge.process import Child  # who talks to a server needs no memory for programs
+
+    return Child([path, "-bs"])
 
 
 class ServerTarget:
     """Something that speaks SMTP or LMTP on the channel that ``reach`` opens."""
 
-    def __init__(self, name: str, protocol: Protocol, reach: Callable[[], Channel], node: str, patience: float) -> None:
+    def __init__(
+        self, name: str, protocol: Protocol, reach: Callable[[], SocketChannel | Child], node: str, patience: float
+    ) -> None:
         self._name = name
         self._protocol = protocol
         self._reach = reach
@@ -56,7 +67,9 @@ class ServerTarget:
             channel = self._reach()
         except OSError as error:
             raise Unreachable(f"{self._name} cannot be reached: {error.strerror or error}") from error
-        if isinstance(channel, Child):
+        if isinstance(channel, SocketChannel):
+            connection = SmtpConnection(channel, self._protocol, patience=self._patience)
+        else:
             connection = SmtpConnection(
                 channel,
                 self._protocol,
@@ -64,8 +77,6 @@ class ServerTarget:
                 complaint=channel.complaint,
                 part=lambda: channel.finish(FINISH),
             )
-        else:
-            connection = SmtpConnection(channel, self._protocol, patience=self._patience)
         try:
             connection.greet(self._node)
         except BaseException as error:

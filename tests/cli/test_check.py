@@ -278,7 +278,7 @@ def test_it_changes_nothing_and_makes_no_spool(check, spool):
 
 
 def test_without_a_settings_file_the_defaults_are_looked_at(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("bsmtp_batch.config.DEFAULT_FILE", str(tmp_path / "none.toml"))
+    monkeypatch.setattr("bsmtp_batch.config_basics.DEFAULT_FILE", str(tmp_path / "none.toml"))
 
     assert run(["check", "--spool", str(tmp_path / "none")]) == 0
 

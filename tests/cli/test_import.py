@@ -162,3 +162,14 @@ def test_the_help_has_its_codes_and_an_example(capsys):
     said = capsys.readouterr().out
     assert "bsmtp-batch import --to" in said
     assert all(f"  {code}  " in said for code in (0, 64, 65, 70, 75, 78))
+
+
+def test_what_holds_without_settings_is_what_the_settings_hold_when_they_say_nothing(tmp_path):
+    from bsmtp_batch import config
+    from bsmtp_batch.cli.importing import basics_from, basics_of
+
+    empty = tmp_path / "empty.toml"
+    empty.write_text("# nothing\n\n")
+    spool = str(tmp_path / "spool")
+
+    assert basics_of(str(empty), spool) == basics_from(config.load(str(empty), spool=spool))
