@@ -23,12 +23,18 @@ AGAIN = 10.0
 
 @dataclass(slots=True)
 class Group:
-    """Messages that become durable together. ``wanted``: somebody waits for the answer."""
+    """Messages that become durable together, or are given up because it takes too long: one of the two, and for good."""
 
     messages: list[Message]
     entries: list[tuple[Message, Route, Entry]]
     began: float = field(default_factory=time.monotonic)
-    wanted: bool = True
+    decided: threading.Lock = field(default_factory=threading.Lock)
+    """Taken by whoever decides what becomes of it, and never given back."""
+    given_up: bool = False
+
+    def claim(self) -> bool:
+        """Whether it is for the caller to decide."""
+        return self.decided.acquire(blocking=False)
 
 
 class Committer:
@@ -69,7 +75,7 @@ class Committer:
         entries = group.entries
         while entries:
             try:
-                self._writer.commit([entry for _, _, entry in entries], wanted=lambda: group.wanted)
+                self._writer.commit([entry for _, _, entry in entries], wanted=group.claim)
             except NoRoom as short:
                 _fail([one for one in entries if one[1].name in short.routes], trouble(short))
                 entries = [one for one in entries if one[1].name not in short.routes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bsmtp_batch.intake.desk import Desk
+from bsmtp_batch.intake.desk import Desk, leeway
 from bsmtp_batch.intake.message import Message, too_large
 from bsmtp_batch.intake.routing import Refused
 from bsmtp_batch.wire.events import (
@@ -164,7 +164,7 @@ class Conversation:
         if refused is not None:
             return self.goodbye(refused)
         most = self._desk.bounds.octets
-        if most and size_told(event) > most:
+        if most and size_told(event) > most + leeway(most):
             return self._session.send(too_large(most))
         self.message = Message(event.mail, self._queue_id)
         return self._session.send(_SENDER_OK)

@@ -28,6 +28,12 @@ class Bounds:
     idle: int = 1000
 
 
+def leeway(most: int) -> int:
+    """By how much the size that an MTA tells may be too large (Exim's is, by more than 1024): what is refused for good on
+    the word of a number alone must be too large indeed."""
+    return most // 8 + 4096
+
+
 class Desk:
     """``name`` is what we call ourselves."""
 
@@ -71,7 +77,7 @@ class Desk:
     def admit(self, route: Route, size: int) -> None:
         """Raises :class:`Refused` where ``route`` takes no message of ``size`` octets, as far as can be known now."""
         limits = route.limits
-        if limits.max_size and size > limits.max_size:
+        if limits.max_size and size > limits.max_size + leeway(limits.max_size):
             raise Refused(552, b"5.3.4", f"the route {route.name} takes messages of up to {limits.max_size} octets")
         self._look()
         if not self._has(limits.min_free + size, limits.min_inodes):

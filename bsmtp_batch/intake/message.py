@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _UTF8 = b"SMTPUTF8"
+
+TOP = 4096
+"""Octets at the beginning of a text that may hold the header of the MTA that hands it in."""
+_RECEIVED = re.compile(rb"received:((?:[^\r\n]|\r\n[ \t])*)\r\n", re.IGNORECASE)
+_ID = re.compile(rb"[ \t\n]id[ \t\r\n]+([!-:<-~]{4,64})(?=[ \t\r;]|\Z)")
 
 
 @dataclass(slots=True)
@@ -85,6 +91,7 @@ class Message:
     def entries(self) -> list[tuple[Route, Entry]]:
         """One fragment for each route that takes it, complete; :attr:`verdicts` are set, as if all were durable."""
         text, nul = self._text()
+        self.note_queue_id(text[:TOP])
         made: list[tuple[Route, Entry]] = []
         for route, rcpts in self.by_route().items():
             refused = unfit(route.limits, size_of(text) if route.limits.max_size else 0, nul=nul)
@@ -100,6 +107,10 @@ class Message:
             self.verdicts[route] = kept(key)
         return made
 
+    def note_queue_id(self, top: bytes) -> None:
+        """Where the MTA did not tell its queue id, it has written it into its header, the first of all."""
+        self.queue_id = self.queue_id or received_id(top)
+
     def _text(self) -> tuple[bytes, bool]:
         """The whole text in canonical form, and whether a NUL was removed."""
         data = b"".join(self.pieces)
@@ -107,6 +118,13 @@ class Message:
             maker = Canonicaliser()
             return maker.feed(data) + maker.close(), b"\0" in data
         return (data, False) if is_canonical(data) else (canonical(data), b"\0" in data)
+
+
+def received_id(top: bytes) -> bytes:
+    """The id in the ``Received:`` header that a text begins with; ``b""`` where there is none."""
+    header = _RECEIVED.match(top)
+    found = _ID.search(header[1]) if header else None
+    return found[1] if found else b""
 
 
 def kept(key: str) -> Reply:

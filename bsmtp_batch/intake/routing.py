@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bsmtp_batch.deliver.answers import Answer
 from bsmtp_batch.deliver.intake import limits_of
-from bsmtp_batch.spool.names import LIMITS, NEW, OUT, Limits, valid_route
+from bsmtp_batch.spool.names import LIMITS, NEW, OUT, TMP, Limits, valid_route
 from bsmtp_batch.wire.command import split_domain
 from bsmtp_batch.wire.events import Reply
 
@@ -122,6 +122,9 @@ class Routes:
             return None
         except OSError as error:
             raise later(f"the route {name} cannot be looked at: {error.strerror}") from None
+        for directory in (TMP, NEW):
+            if not os.access(f"{home}/{directory}", os.W_OK | os.X_OK):
+                raise later(f"the route {name} cannot be written to: {home}/{directory} belongs to somebody else")
         stamp = _stamp(f"{home}/{LIMITS}")
         if seen is None or seen.stamp != stamp:
             try:

@@ -141,7 +141,7 @@ class Intake:
     def _done(self, group: Group) -> None:
         """The verdicts are there: the next group first, so that the disk has something to do meanwhile."""
         self._group = None
-        if not group.wanted:
+        if group.given_up:
             self._stuck = False
             self.tell("serve: the disk answers again")
             return
@@ -154,8 +154,9 @@ class Intake:
     def _give_up(self) -> None:
         """The disk has taken too long: who waits for it is told to come again, before he gives up himself."""
         group = self._group
-        assert group is not None
-        group.wanted = False
+        if group is None or not group.claim():
+            return  # it is durable after all, or has failed: the answer is on its way
+        group.given_up = True
         self._stuck = True
         self.tell(
             f"serve: the disk has not answered for {self.patience.disk:.0f} s: nothing more is taken until it does"
@@ -168,7 +169,7 @@ class Intake:
 
     def _each_second(self) -> None:
         group = self._group
-        if group is not None and group.wanted and time.monotonic() - group.began > self.patience.disk:
+        if group is not None and not group.given_up and time.monotonic() - group.began > self.patience.disk:
             self._give_up()
         if self._stuck:
             waiting, self._waiting = self._waiting, []

@@ -9,7 +9,7 @@ from hashlib import sha256
 from bsmtp_batch.deliver.answers import Answer
 from bsmtp_batch.deliver.fragment import Fragment
 from bsmtp_batch.deliver.intake import require_room
-from bsmtp_batch.intake.message import Message, envelope, kept, trouble, unfit
+from bsmtp_batch.intake.message import TOP, Message, envelope, kept, trouble, unfit
 from bsmtp_batch.intake.routing import Refused, Route
 from bsmtp_batch.intake.text import Stream
 from bsmtp_batch.wire.dots import END
@@ -39,13 +39,17 @@ class Spill:
     def write(self, pieces: list[bytes]) -> None:
         """Text as it came. What fails is told by :meth:`finish`."""
         if self._open:
-            self._add(self._stream.feed(b"".join(pieces)))
+            data = b"".join(pieces)
+            if not self._written:
+                self._message.note_queue_id(data[:TOP])
+            self._add(self._stream.feed(data))
 
     def finish(self, pieces: list[bytes], wanted: Callable[[], bool]) -> None:
         """The text is complete with ``pieces``: make it durable under every route that takes it, and set the verdicts.
         ``wanted``: as long as that is so, somebody waits for them."""
+        self.write(pieces)
         if self._open:
-            self._add(self._stream.feed(b"".join(pieces)) + self._stream.close())
+            self._add(self._stream.close())
         for route in list(self._open):
             self._guarded(route, lambda fragment: self._publish(fragment, route, wanted))  # noqa: B023 - called at once
             self._open.pop(route, None)

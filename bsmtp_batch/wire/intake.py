@@ -15,12 +15,15 @@ from bsmtp_batch.wire.events import (
     Event,
     PeerProblem,
     Reply,
+    Request,
     Violation,
     WireProblem,
 )
 from bsmtp_batch.wire.lines import ChunkReader, DataReader, LineBuffer, LineTooLong
-from bsmtp_batch.wire.states import Dialogue, State
-from bsmtp_batch.wire.verbs import MAX_AUTH, parse_request, parse_response, too_long
+from bsmtp_batch.wire.states import TABLE, Dialogue, State
+from bsmtp_batch.wire.verbs import MAX_AUTH, parse_request, parse_response, too_long, usual_request
+
+_USUALLY = frozenset({State.READY, State.MAIL, State.RCPT})
 
 
 class RequestReader:
@@ -63,6 +66,26 @@ class RequestReader:
             return self._begin_chunk(request)
         self._dialogue.ask(request)
         return [request]
+
+    def usual(self, data: bytes) -> Request | None:
+        """The request that ``data`` is (``b""``: the next line in the buffer), noted as asked, where it is one of the
+        usual ones in its usual place. None: nothing was done, take the long way."""
+        dialogue = self._dialogue
+        state = dialogue.asker
+        if self._body is not None or dialogue.outstanding or state not in _USUALLY or dialogue.answerer is not state:
+            return None
+        line = data or self._buffer.peek(MAX_COMMAND)
+        request = usual_request(line) if line else None
+        if request is None:
+            return None
+        row = TABLE[state].get(request.verb)
+        if row is None or row.asked is None:
+            return None
+        dialogue.asker = row.asked
+        dialogue.outstanding.append(request)
+        if not data and line:
+            self._buffer.drop(len(line))
+        return request
 
     def content(self, data: bytes) -> list[Event]:
         """``data`` as content, and the request it ends with, if it does; what stands behind goes to the buffer."""

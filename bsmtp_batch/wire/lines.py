@@ -67,6 +67,18 @@ class LineBuffer:
         del self._data[: end + 1]
         return line
 
+    def peek(self, limit: int) -> bytes | None:
+        """The next line, which stays here until :meth:`drop`; None where :meth:`line` has more to say."""
+        end = self._data.find(b"\n", self._searched)
+        if end < 0 or end >= limit or self._dropping:
+            return None
+        return bytes(self._data[: end + 1])
+
+    def drop(self, octets: int) -> None:
+        """Remove what :meth:`peek` gave."""
+        del self._data[:octets]
+        self._searched = 0
+
     @property
     def inside_line(self) -> bool:
         """Whether octets were received that no line end has closed yet."""

@@ -18,6 +18,8 @@ MAX_REPLY_LINE = 2048
 MAX_REPLY = 65536
 """Octets of one whole reply, all its lines together."""
 
+USUAL = 60
+"""Octets of words up to which they are remembered: what servers say again and again is short."""
 _LINE_OUT = 512 - len(b"250 ") - len(b"\r\n")
 
 # Reply-line = Reply-code [ ("-" / SP) textstring ]; a code alone on its line ends the reply (section 4.2.1).
@@ -40,6 +42,8 @@ def format_reply(reply: Reply) -> bytes:
     the standard, rather than letting them break the framing. Raises ``ValueError`` for a code or status that does not
     exist, or that contradict each other.
     """
+    if len(reply.text) > USUAL:  # made for one occasion
+        return _format.__wrapped__(reply.code, reply.status, reply.text)
     return _format(reply.code, reply.status, reply.text)
 
 
@@ -117,8 +121,13 @@ def parse_extensions(reply: Reply) -> dict[bytes, tuple[bytes, ...]]:
 
     Lines that are no keyword are passed over. A keyword given twice has the parameters of both.
     """
+    return dict(_offered(reply.text))
+
+
+@lru_cache(maxsize=32)  # the same few servers say the same all day, and we to ourselves
+def _offered(text: bytes) -> dict[bytes, tuple[bytes, ...]]:
     offered: dict[bytes, tuple[bytes, ...]] = {}
-    for line in reply.lines[1:]:
+    for line in text.split(b"\n")[1:]:
         found = _KEYWORD.fullmatch(line.strip())
         if found:
             keyword = found[1].upper()

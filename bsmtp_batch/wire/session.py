@@ -232,6 +232,8 @@ class Session:
         """
         if not data:
             self._input_ended = True
+        elif self.role is Role.SERVER and not self._buffer and (request := self._requests.usual(data)) is not None:
+            return [request]
         elif self._input_ended or self.reading is Reading.ENDED or self.their_state is State.ERROR:
             return []
         elif self._requests.in_content and not self._buffer:
@@ -244,6 +246,12 @@ class Session:
     def resume(self) -> list[Event]:
         """The events that what was received before has in it now, after a reply, an upgrade or a turn. Never raises."""
         events: list[Event] = []
+        if self.role is Role.SERVER and not self._input_ended:
+            if not self._buffer and not self._said_closed and not self._requests.in_content:
+                return events
+            request = self._requests.usual(b"")
+            if request is not None:
+                return [request]
         try:
             while step := self._step():
                 events += step
@@ -380,7 +388,7 @@ class Session:
         if verb is Verb.ATRN and event.ok and b"\n" in event.text:
             # Clients read one line and pass the second one on as if it were the first command (RFC 2645 section 5.2).
             raise ValueError("the 250 to ATRN is one line")
-        dialogue.answer(event)
+        dialogue.settle(event)
         if verb is Verb.DATA and dialogue.answerer is State.CONTENT:
             self._requests.begin_content()
         return data

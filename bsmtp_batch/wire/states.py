@@ -166,6 +166,7 @@ _MISPLACED: Mapping[State, bytes] = {
 _IN_TRANSACTION = frozenset({Verb.MAIL, Verb.AUTH, Verb.STARTTLS, Verb.ATRN, Verb.ETRN, Verb.XFORWARD})
 _WITH_RECIPIENTS = frozenset({State.RCPT, State.CHUNKS, State.CONTENT})
 _OVER = frozenset({State.CLOSED, State.ERROR})
+_TEACH = frozenset({Verb.EHLO, Verb.HELO, Verb.AUTH, Verb.RESPONSE})
 
 
 class Dialogue:
@@ -236,10 +237,16 @@ class Dialogue:
 
     def answer(self, reply: Reply) -> Reply:
         """The answerer says ``reply``; it comes back with the request, and in LMTP the recipient, that it answers."""
+        answered = self.settle(reply)
+        return reply if answered is None else Reply(reply.code, reply.status, reply.text, *answered)
+
+    def settle(self, reply: Reply) -> tuple[Request, Rcpt | None] | None:
+        """As :meth:`answer`; the request, and in LMTP the recipient, that ``reply`` answers; None: nothing asked."""
         if self.answerer in _OVER and (self.answerer is State.CLOSED or reply.code != 421):
             raise _refused(451, None, "the session is over")
         if not self.outstanding:
-            return self._unasked(reply)
+            self._unasked(reply)
+            return None
         request = self.outstanding[0]
         rcpt = None
         if request.verb in FINAL and self.protocol is Protocol.LMTP:
@@ -251,7 +258,7 @@ class Dialogue:
         if not self._verdicts or state is State.CLOSED:
             self.outstanding.popleft()
             self._move(request, reply, state)
-        return Reply(reply.code, reply.status, reply.text, request, rcpt)
+        return request, rcpt
 
     @property
     def due(self) -> tuple[Rcpt | None, ...]:
@@ -292,25 +299,25 @@ class Dialogue:
         self.turned = True
         self._begin()
 
-    def _unasked(self, reply: Reply) -> Reply:
+    def _unasked(self, reply: Reply) -> None:
         """421 may come at any time; a refusal in mid-content is a verdict that came early. Both end the session."""
         early = self.answerer is State.CONTENT and reply.code >= 400
         if reply.code != 421 and not early:
             raise _refused(451, None, "a reply that nothing asked for")
         self.answerer = State.CLOSED
         self.asker = self._unless_failed(self.asker, State.CLOSED)
-        return reply
 
     def _after(self, request: Request, reply: Reply) -> State:
         """Where the answerer stands after ``reply``."""
-        if reply.code == 421:
+        code = reply.code
+        if code == 421:
             return State.CLOSED
         row = TABLE[self.answerer].get(request.verb)
         if isinstance(request, Violation) and request.fatal:
             row = Row(None, None, None, State.CLOSED)
         if row is None:
             row = Row(None, None, None, self.answerer)
-        state = row.ok if reply.ok else row.go if reply.go_on else row.no
+        state = row.ok if 200 <= code <= 299 else row.go if 300 <= code <= 399 else row.no
         if state is None:
             raise _refused(451, None, f"the reply code {reply.code} does not go with {request.verb}")
         if state is State.CONTENT and not self.accepted and self.protocol is Protocol.LMTP:
@@ -320,15 +327,16 @@ class Dialogue:
 
     def _move(self, request: Request, reply: Reply, state: State) -> None:
         """Note what an answered ``request`` changed, and go to ``state``."""
-        if reply.ok:
-            match request.verb:
-                case Verb.EHLO:
-                    self.extensions = parse_extensions(reply)
-                case Verb.HELO:
-                    self.extensions = {}
-                case Verb.AUTH | Verb.RESPONSE:
-                    self.authenticated = True
-        if isinstance(request, RcptTo) and reply.ok:
+        ok = 200 <= reply.code <= 299
+        verb = request.verb
+        if ok and verb in _TEACH:
+            if verb is Verb.EHLO:
+                self.extensions = parse_extensions(reply)
+            elif verb is Verb.HELO:
+                self.extensions = {}
+            else:
+                self.authenticated = True
+        if ok and isinstance(request, RcptTo):
             self.accepted.append(request.rcpt)
         elif state not in _WITH_RECIPIENTS:
             self.accepted = []

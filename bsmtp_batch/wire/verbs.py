@@ -13,8 +13,12 @@ from enum import StrEnum
 
 from bsmtp_batch.wire.command import (
     MAX_COMMAND,
+    MAX_PATH,
     BadAddress,
     BadCommand,
+    Mail,
+    Params,
+    Rcpt,
     format_mail,
     format_rcpt,
     parse_mail,
@@ -80,6 +84,34 @@ _BREAKS = re.compile(rb"[\r\n\0]")
 def refusal(code: int, status: bytes, reason: str, *, fatal: bool = False) -> PeerProblem:
     """The problem of a peer that gets ``code`` and ``reason`` as its reply."""
     return PeerProblem(reason, Reply(code, status, reason.encode()), fatal=fatal)
+
+
+_MAILBOX = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
+_USUAL_MAIL = re.compile(rb"MAIL FROM:<((?:%b)?)>(?: SIZE=([0-9]{1,20}))?(?: BODY=(8BITMIME|7BIT))?\r\n" % _MAILBOX)
+_USUAL_RCPT = re.compile(rb"RCPT TO:<(%b)>(?: ORCPT=(rfc822;[!-*,-<>-~]{1,400}))?\r\n" % _MAILBOX)
+_USUAL: dict[bytes, Request] = {b"DATA\r\n": Data(), b"RSET\r\n": Rset(), b"QUIT\r\n": Quit()}
+
+
+def usual_request(line: bytes) -> Request | None:
+    """What :func:`parse_request` gives for ``line``, where it is one of those that come with nearly every message; else
+    None, and that has to be asked."""
+    request = _USUAL.get(line)
+    if request is not None:
+        return request
+    found = _USUAL_RCPT.fullmatch(line)
+    if found is not None:
+        path, orcpt = found.groups()
+        if len(path) <= MAX_PATH:
+            return RcptTo(Rcpt(path, ((b"ORCPT", orcpt),) if orcpt is not None else ()))
+        return None
+    found = _USUAL_MAIL.fullmatch(line)
+    if found is None:
+        return None
+    path, size, body = found.groups()
+    params: Params = ((b"SIZE", size),) if size is not None else ()
+    if body is not None:
+        params += ((b"BODY", body),)
+    return MailFrom(Mail(path, params)) if len(path) <= MAX_PATH else None
 
 
 def parse_request(line: bytes, protocol: Protocol) -> Request:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -358,3 +359,61 @@ def test_garbage_never_raises(protocol: Protocol, role: Role, pieces: list[bytes
             if isinstance(event, Violation) and role is Role.SERVER:
                 session.send(event.reply)
         session.resume()
+
+
+_STREAM = [
+    b"LHLO me\r\n",
+    b"MAIL FROM:<a@b.example> SIZE=4\r\n",
+    b"MAIL FROM:<a@b.example> size=4\r\n",
+    b"RCPT TO:<c@d.example>\r\n",
+    b"RCPT TO:<c@d>>\r\n",
+    b"DATA\r\n",
+    b"x\r\n.\r\n",
+    b"BDAT 3 LAST\r\nabc",
+    b"RSET\r\n",
+    b"QUIT\r\n",
+    b"NOOP\n",
+    b"\r\n",
+    b"A" * 3000 + b"\r\n",
+]
+
+
+def heard(data: list[bytes]) -> list[object]:
+    """What a server of LMTP gets out of ``data``, each piece one read, with the content put together."""
+    session = Session(Role.SERVER, LMTP)
+    session.send(Reply(220, b"", b"hub"))
+    found: list[object] = []
+    for piece in data:
+        events = session.receive(piece)
+        while events:
+            for event in events:
+                found.append(event)
+                if isinstance(event, Content):
+                    before = found[-2] if len(found) > 1 else None
+                    if isinstance(before, bytes):
+                        found[-2:] = [before + event.data]
+                    else:
+                        found[-1] = event.data
+                elif isinstance(event, EndOfChunk):
+                    for _ in session.due:
+                        session.send(OK)
+                elif isinstance(event, Helo):
+                    session.send(Reply(250, b"", b"hub\nPIPELINING\nCHUNKING"))
+                elif isinstance(event, Data):
+                    session.send(GO)
+                elif isinstance(event, Violation):
+                    session.send(event.reply)
+                elif not isinstance(event, Bdat | Closed):
+                    for _ in session.due:
+                        session.send(OK)
+            events = session.resume()
+    return found
+
+
+@given(st.lists(st.sampled_from(_STREAM), max_size=12), st.randoms(use_true_random=False))
+def test_a_server_hears_the_same_however_the_octets_are_cut(lines: list[bytes], random: Random) -> None:
+    whole = b"".join([_STREAM[0], *lines])
+    places = sorted(random.randrange(len(whole) + 1) for _ in range(random.randrange(8)))
+    pieces = [whole[a:b] for a, b in zip([0, *places], [*places, len(whole)], strict=True) if b > a]
+
+    assert heard([_STREAM[0], *lines]) == heard(pieces) == heard([whole]) == heard([bytes([o]) for o in whole])

@@ -31,7 +31,7 @@ from bsmtp_batch.wire.events import (
     Vrfy,
     Xforward,
 )
-from bsmtp_batch.wire.verbs import MAX_AUTH, Protocol, format_request, parse_request, parse_response
+from bsmtp_batch.wire.verbs import MAX_AUTH, Protocol, format_request, parse_request, parse_response, usual_request
 
 SMTP = Protocol.SMTP
 
@@ -200,3 +200,49 @@ def test_no_line_makes_the_parser_fall_over(line: bytes, protocol: Protocol) -> 
             assert 500 <= problem.reply.code <= 503
         else:
             assert parse_request(format_request(request, protocol), protocol) == request
+
+
+_PIECES = [
+    b"MAIL FROM:<",
+    b"RCPT TO:<",
+    b"a@b.example",
+    b"..@x",
+    b"@",
+    b".",
+    b"-_",
+    b">",
+    b"\r\n",
+    b" ",
+    b" SIZE=12",
+    b" BODY=7BIT",
+]
+_PIECES += [
+    b" BODY=8BITMIME",
+    b" ORCPT=rfc822;a@b",
+    b"+2B",
+    b"+",
+    b"=",
+    b'"',
+    b"\xc3\xa9",
+    b"DATA",
+    b"QUIT",
+    b"x" * 130,
+    b"rcpt to:",
+]
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=9).map(b"".join), st.sampled_from(list(Protocol)))
+def test_the_short_way_for_usual_lines_never_reads_anything_else_than_the_long_way(
+    line: bytes, protocol: Protocol
+) -> None:
+    for text in (line, line + b"\r\n", b"MAIL FROM:<" + line + b"\r\n", b"RCPT TO:<a@b" + line + b"\r\n"):
+        found = usual_request(text)
+        if found is not None:
+            assert found == parse_request(text, protocol)
+
+
+def test_the_short_way_is_taken_for_what_an_mta_says_to_every_message() -> None:
+    for line in (b"MAIL FROM:<>\r\n", b"MAIL FROM:<a+b@x.example> SIZE=1 BODY=8BITMIME\r\n", b"DATA\r\n"):
+        assert usual_request(line) == parse_request(line, SMTP)
+    line = b"RCPT TO:<a@b.example> ORCPT=rfc822;a@b.example\r\n"
+    assert usual_request(line) == RcptTo(Rcpt(b"a@b.example", ((b"ORCPT", b"rfc822;a@b.example"),)))
