@@ -1,7 +1,8 @@
-"""Rewrite every page that is made from the code: the settings, the man pages, the demo's output in README.md."""
+"""Rewrite every page that is made from code or figures: settings, man pages, demo and benchmark in README.md."""
 
 from __future__ import annotations
 
+import make_bench
 import make_config
 import make_demo
 import make_man
@@ -9,7 +10,7 @@ import make_man
 
 def main() -> None:
     """Write what changed and say so."""
-    for maker in (make_config, make_man, make_demo):
+    for maker in (make_config, make_man, make_bench, make_demo):
         for path, text in maker.pages().items():
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 path.write_text(text, encoding="utf-8")

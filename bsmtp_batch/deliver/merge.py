@@ -6,7 +6,7 @@ wheel carries, beside the modules, one file made of them: the same statements in
 annotations, imports among themselves, and functions that a hand-in does not use. ``stub.py`` takes that file, and the
 modules where there is none (a working copy). The tests of the hand-in run against both.
 
-``bench/hotpath.py`` shows the difference.
+``python -m bench --only pipe-cost`` shows what is left.
 """
 
 from __future__ import annotations

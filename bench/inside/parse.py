@@ -1,0 +1,28 @@
+"""One pass over a batch: parse.py FILE find|scan prints seconds of the processor and by the clock.
+
+``find`` looks for every end of a message with one ``mmap.find`` each and does nothing with them; ``scan`` is the
+reader: framing and envelopes, strict.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+import time
+
+from bsmtp_batch.batch.events import Message, Severity
+from bsmtp_batch.batch.file import BatchFile
+
+path, what = sys.argv[1:]
+with open(path, "rb") as file:
+    wall, cpu = time.perf_counter(), time.process_time()
+    count = 0
+    if what == "find":
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            at = data.find(b"\r\n.\r\n")
+            while at >= 0:
+                count += 1
+                at = data.find(b"\r\n.\r\n", at + 5)
+    else:
+        count = sum(isinstance(event, Message) for event in BatchFile(file).scan(Severity.STRICT))
+    print(count, time.process_time() - cpu, time.perf_counter() - wall)
