@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, Protocol
 
 from bsmtp_batch.errors import Usage
+from bsmtp_batch.importer.identity import digest_of
 from bsmtp_batch.importer.policy import Policy
 from bsmtp_batch.ledger import Ledger, Outcome
 from bsmtp_batch.ledger.rows import BOUNCED, DEFERRED, DELIVERED, DONE, FINISHING, PENDING, QUARANTINED
@@ -85,14 +86,19 @@ class Tally:
 
 
 class BatchImport:
-    """One batch, examined and locked; ``file`` is its plain file, ``name`` what people call it, ``origin`` and ``stem``
-    where in the spool, and under which names, its messages are set aside. ``engine`` may be missing for a dry run."""
+    """One batch, examined and locked.
+
+    ``file`` is its plain file, ``key`` what the ledger knows it by, ``name`` what people call it, ``origin`` and
+    ``stem`` where in the spool, and under which names, its messages are set aside. ``engine`` may be missing for a dry
+    run.
+    """
 
     def __init__(
         self,
         examined: Examined,
         file: BinaryIO,
         *,
+        key: str,
         name: str,
         origin: str,
         stem: str,
@@ -110,7 +116,8 @@ class BatchImport:
         self._ledger = ledger
         self._watcher = watcher
         self._engine = engine
-        self._journal = Journal(ledger, examined.sha256, name, self._tell)
+        self._key = key
+        self._journal = Journal(ledger, key, name, self._tell)
 
     def run(self) -> bool:
         """Import what is left of the batch; whether nothing of it is left then.
@@ -167,8 +174,8 @@ class BatchImport:
                 safe="Nothing was sent",
                 next="answer yes, or add --yes, if the duplicates are wanted",
             )
-        if forgotten and self._ledger.reopen(self._examined.sha256, forgotten):
-            self._journal = Journal(self._ledger, self._examined.sha256, self.tally.name, self._tell)
+        if forgotten and self._ledger.reopen(self._key, forgotten):
+            self._journal = Journal(self._ledger, self._key, self.tally.name, self._tell)
 
     def _tell_settled(self, work: Plan) -> None:
         for message, outcome in work.settled:
@@ -239,7 +246,7 @@ class BatchImport:
         context = Context(
             batch=self._examined.batch,
             file=self._file,
-            sha256=self._examined.sha256,
+            sha256=digest_of(self._key),
             node=self._options.node,
             target=engine.target,
             bounce=self._options.bounce,

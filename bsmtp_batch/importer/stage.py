@@ -15,6 +15,7 @@ from bsmtp_batch.edge.opening import open_raw, plain_of
 from bsmtp_batch.edge.user import user_name
 from bsmtp_batch.errors import Bad, Later, Problem, Setting, Usage
 from bsmtp_batch.importer import inbox, room
+from bsmtp_batch.importer.identity import key_of
 from bsmtp_batch.importer.inbox import Arrival
 from bsmtp_batch.importer.one import BatchImport, Options, Tally, Watcher
 from bsmtp_batch.ledger import Ledger
@@ -251,6 +252,7 @@ class Stage:
         self._one = one = BatchImport(
             examined,
             file,
+            key=key_of(examined, self._ledger),
             name=self._source.name,
             origin=self._source.origin,
             stem=self._stem(examined),

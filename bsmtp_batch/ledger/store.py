@@ -109,22 +109,27 @@ class Ledger:
             )
 
     def batches(
-        self, *, direction: str | None = None, party: str | None = None, state: str | None = None
+        self,
+        *,
+        direction: str | None = None,
+        party: str | None = None,
+        state: str | None = None,
+        sha256: str | None = None,
     ) -> list[BatchRow]:
         """The batches known, oldest first, all or those that match."""
         rows = self._rows(
             "SELECT direction, party, name, sha256, sequence, messages, recipients, octets, state, reason, seen,"
             " changed FROM batch WHERE (?1 IS NULL OR direction = ?1) AND (?2 IS NULL OR party = ?2)"
-            " AND (?3 IS NULL OR state = ?3) ORDER BY seen, party, sequence, name",
-            (direction, party, state),
+            " AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR sha256 = ?4) ORDER BY seen, party, sequence, name",
+            (direction, party, state, sha256),
         )
         return [BatchRow(*row) for row in rows]
 
     # -- what import knows ---------------------------------------------------------------------------------------
 
     def fates(self, batch: str) -> dict[int, Fate]:
-        """What is known about each message of ``batch``: the sha256 of one that is imported, the name of one of ours
-        that is sent; a message never begun is absent."""
+        """What is known about each message of ``batch``: name and sha256 (one blank between) of one that is imported,
+        or the sha256 alone; the name of one of ours that is sent. A message never begun is absent."""
         found: dict[int, Fate] = {}
         for message, sender, state, attempts in self._rows(
             "SELECT message, sender, state, attempts FROM message WHERE batch = ?", (batch,)
@@ -135,6 +140,10 @@ class Ledger:
         ):
             found[message].outcomes[outcome[0]] = Outcome(*outcome)
         return found
+
+    def knows(self, batch: str) -> bool:
+        """Whether any message of ``batch`` was begun."""
+        return bool(self._rows("SELECT 1 FROM message WHERE batch = ? LIMIT 1", (batch,)))
 
     def step(self, batch: str, settled: Iterable[Settled]) -> None:
         """Write the news about any number of messages of ``batch`` in one transaction, and so with one fsync.
@@ -216,6 +225,8 @@ class Ledger:
                     " AND max(state) = ?2 AND batch NOT IN"
                     " (SELECT batch FROM recipient WHERE changed >= ?1 OR dsn = ?3)"
                     " AND (batch IN (SELECT sha256 FROM batch WHERE direction = 'in' AND state IN ('done', 'bad'))"
+                    " OR batch IN"
+                    " (SELECT name || ' ' || sha256 FROM batch WHERE direction = 'in' AND state IN ('done', 'bad'))"
                     " OR batch IN (SELECT name FROM batch WHERE direction = 'out' AND state = 'kept'))",
                     (before, DONE, DSN_DUE),
                 )
@@ -224,7 +235,8 @@ class Ledger:
             gone += database.executemany("DELETE FROM message WHERE batch = ?", idle).rowcount
             gone += database.execute(
                 "DELETE FROM batch WHERE changed < ? AND sha256 NOT IN (SELECT batch FROM message)"
-                " AND name NOT IN (SELECT batch FROM message)",
+                " AND name NOT IN (SELECT batch FROM message)"
+                " AND name || ' ' || sha256 NOT IN (SELECT batch FROM message)",
                 (before,),
             ).rowcount
             return gone + database.execute("DELETE FROM contact WHERE ended < ?", (before,)).rowcount

@@ -27,16 +27,16 @@ class Line:
 
 
 class Journal:
-    """The fates of the messages of the batch with hash ``sha256``, called ``name``; ``report`` gets every line once it
-    is durable. All methods raise :class:`~bsmtp_batch.errors.Later` when the ledger cannot be written."""
+    """The fates of the messages of the batch that the ledger knows by ``key``, called ``name``; ``report`` gets every
+    line once it is durable. All methods raise :class:`~bsmtp_batch.errors.Later` when the ledger cannot be written."""
 
-    def __init__(self, ledger: Ledger, sha256: str, name: str, report: Callable[[Line], None]) -> None:
-        self.fates = ledger.fates(sha256)
+    def __init__(self, ledger: Ledger, key: str, name: str, report: Callable[[Line], None]) -> None:
+        self.fates = ledger.fates(key)
         """What is known, changes that are not written yet included."""
         self.unreturnable = 0
         """Reports that no sender could be given in this run."""
         self._ledger = ledger
-        self._sha256 = sha256
+        self._key = key
         self._name = name
         self._report = report
         self._news: list[Settled] = []
@@ -97,14 +97,14 @@ class Journal:
         found = list(outcomes)
         self.flush()
         self.unreturnable += state == DSN_KEPT
-        self._ledger.note_dsn(self._sha256, message, [outcome.recipient for outcome in found], state)
+        self._ledger.note_dsn(self._key, message, [outcome.recipient for outcome in found], state)
         known = self.fates[message].outcomes
         known |= {outcome.recipient: replace(outcome, dsn=state) for outcome in found}
 
     def flush(self) -> None:
         """Write what waits, and report it."""
         if self._news:
-            self._ledger.step(self._sha256, self._news)
+            self._ledger.step(self._key, self._news)
             self._news = []
         lines, self._lines = self._lines, []
         for line in lines:
