@@ -207,6 +207,15 @@ class Skim:
         return True
 
 
+def transactions(data: bytes, base: int) -> list[Message] | None:
+    """The messages of ``data`` (complete transactions and nothing else; parameters are allowed), whose first octet has
+    the offset ``base`` and stands in line 2; None where not all of it is usual."""
+    bounds = Bounds(Limits(), Summary())
+    skim = Skim(Facts(data), 0, base=base, line=2, number=1, esmtp=True, bounds=bounds)
+    skim.run(parameters=True, digests=False)
+    return skim.messages if skim.pos == len(data) else None
+
+
 _new = tuple.__new__  # a message is made of its values in order, without the detour of naming each
 
 
