@@ -177,7 +177,7 @@ class Box:
         if fault == "bad setting":
             limits.write_text("max_size as much as you like\n")
         elif fault == "no room":
-            limits.write_text(re.sub(r"(?m)^min_free .*", f"min_free {2**60}", before))
+            limits.write_text(re.sub(r"(?m)^min_free .*", f"min_free {2**59}", before))
         elif fault == "no permission":
             self.run("chown", "root", f"{home}/tmp")
         elif fault == "no modules":

@@ -48,7 +48,7 @@ batched:
 
 world:
   driver = manualroute
-  domains = ! aurora.example
+  domains = ! aurora.example : ! *.site.example
   transport = world
   route_list = * 127.0.0.1
   self = send
@@ -93,15 +93,20 @@ world:
 
 
 class Exim:
-    """A running Exim daemon."""
+    """A running Exim daemon. ``lmtp``: of the two contributed routers it has the one for LMTP, and not the pipe's;
+    every domain below ``site.example`` is a customer as well."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lmtp: bool = False) -> None:
         self.box = box = exim_box()
         self.recorder = Recorder(box)
         parts = re.split(r"^begin (\w+)$", CONTRIB.read_text(), flags=re.M)
         contrib = dict(zip(parts[1::2], parts[2::2], strict=True))
+        if lmtp:
+            contrib["routers"] = "".join(line + "\n" for line in re.findall(r"(?m)^#l (.*)$", contrib["routers"]))
+            contrib["routers"] = contrib["routers"].replace(" aurora.example", " aurora.example : *.site.example")
         routers, transports = ROUTERS + contrib["routers"], TRANSPORTS + contrib["transports"]
-        text = f"{MAIN}\nbegin routers\n{routers}\nbegin transports\n{transports}\nbegin retry\n* * F,4d,1h\n"
+        main = MAIN + ("dsn_advertise_hosts = *\n" if lmtp else "")
+        text = f"{main}\nbegin routers\n{routers}\nbegin transports\n{transports}\nbegin retry\n* * F,4d,1h\n"
         box.write("/etc/exim4/exim4.conf", text + contrib["retry"])
         for name in ("/var/spool/exim4", "/var/log/exim4", "/run/exim4"):
             box.run("install", "-d", "-o", "Debian-exim", "-g", "Debian-exim", name)

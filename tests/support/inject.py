@@ -37,7 +37,9 @@ def send(stream: BinaryIO, mail: dict[str, object]) -> str:
             reply(stream)
             return answer
     content = base64.b64decode(str(mail["content"]))
-    stream.write(re.sub(rb"(?m)^\.", b"..", content) + b".\r\n")
+    text = memoryview(re.sub(rb"(?m)^\.", b"..", content) + b".\r\n")
+    while text:
+        text = text[stream.write(text) :]
     return reply(stream)
 
 

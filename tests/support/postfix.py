@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CONTRIB = Path(__file__).parents[2] / "contrib"
 HERE = Path(__file__).parent
-RECORDER = 2424
+RECORDER = 2324
 DIE = "/opt/die"
 STOCK = """\
 smtp      inet  n       -       n       -       -       smtpd
@@ -176,15 +176,23 @@ class Recorder:
             found.append(Parcel(envelope["sender"], tuple(envelope["rcpts"]), name.with_suffix(".eml").read_bytes()))
         return found
 
+    def wait(self, rcpt: str) -> list[Parcel]:
+        """Wait until something has come for ``rcpt`` alone; all that has."""
+        end = time.monotonic() + 20
+        while not (found := [p for p in self.all() if p.rcpts == (rcpt,)]):
+            assert time.monotonic() < end, f"nothing came for {rcpt}"
+            time.sleep(0.05)
+        return found
+
     def clear(self) -> None:
         """Forget what was recorded."""
         for file in self.box.path(self.directory).iterdir():
             file.unlink()
 
 
-def main_cf(text: str) -> str:
-    """The lines for main.cf that a contrib file for master.cf carries as comments."""
-    return "".join(line + "\n" for line in re.findall(r"^#m +(.*)$", text, re.M))
+def main_cf(text: str, mark: str = "m") -> str:
+    """The lines for another file that a contrib file carries as comments: "m" is main.cf with the pipe."""
+    return "".join(line + "\n" for line in re.findall(rf"^#{mark} +(.*)$", text, re.M))
 
 
 def postfix_box() -> Box:

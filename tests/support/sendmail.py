@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.box import Box
+from support.corpus import DOMAIN
 from support.postfix import RECORDER, Recorder, inject
 
 if TYPE_CHECKING:
@@ -39,15 +40,21 @@ define(`ESMTP_MAILER_ARGS', `TCP $h {RECORDER}')dnl
 
 
 class Sendmail:
-    """A running Sendmail daemon that sends its bounces to the recorder of the box."""
+    """A running Sendmail daemon that sends its bounces to the recorder of the box.
 
-    def __init__(self) -> None:
+    ``way`` is the mark of the contributed line for the mailertable: "t" is the pipe, "l" is LMTP. By LMTP every domain
+    below ``site.example`` is a customer as well.
+    """
+
+    def __init__(self, way: str = "t") -> None:
         self.box = box = sendmail_box()
         self.recorder = Recorder(box)
         contrib = CONTRIB.read_text()
         box.write("/etc/mail/sendmail.mc", HEAD + marked(contrib, "m") + "MAILER(`smtp')dnl\n" + contrib)
-        box.write("/etc/mail/mailertable", marked(contrib, "t"))
-        box.write("/etc/mail/relay-domains", marked(contrib, "r"))
+        line = marked(contrib, way)
+        sites = line.replace(DOMAIN, ".site.example") if way == "l" else ""
+        box.write("/etc/mail/mailertable", line + sites)
+        box.write("/etc/mail/relay-domains", marked(contrib, "r") + "site.example\n")
         for name in ("local-host-names", "trusted-users", "aliases"):
             box.write(f"/etc/mail/{name}", "")
         box.run("sh", "-c", "m4 /etc/mail/sendmail.mc > /etc/mail/sendmail.cf")
