@@ -96,7 +96,7 @@ class Connection:
         if not self._closing and not self._gone:
             self._closing = True
             self._reading = True
-            self.deadline = time.monotonic() + LINGER
+            self.deadline = time.monotonic() + self._reactor.linger
             self._shut()
             self._attend()
 
@@ -168,7 +168,7 @@ class Connection:
 
 class Reactor:
     """Serves connections until it is told to stop. ``turned`` is called behind each round of events, ``each_second``
-    about once a second; ``broken`` is told what a handler raised."""
+    about once a second, at the end more often; ``broken`` is told what a handler raised."""
 
     def __init__(
         self, *, turned: Callable[[], None], each_second: Callable[[], None], broken: Callable[[Exception], None]
@@ -180,7 +180,9 @@ class Reactor:
         self._ready: dict[int, Callable[[int], None]] = {}
         self._connections: set[Connection] = set()
         self._listeners: list[tuple[socket, Callable[[int], None]]] = []
-        self._deaf = False
+        self._every = 1.0
+        self.linger = LINGER
+        """Seconds that a connection that is being closed may take for it."""
         self._dropped: list[tuple[socket, Connection]] = []
         self._calls: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -201,9 +203,9 @@ class Reactor:
 
     def run(self) -> None:
         """Serve until :meth:`stop`."""
-        sweep = time.monotonic() + 1.0
+        sweep = time.monotonic() + self._every
         while not self._over:
-            for number, mask in self._epoll.poll(1.0):
+            for number, mask in self._epoll.poll(self._every):
                 ready = self._ready.get(number)
                 if ready is not None:
                     self._guarded(ready, mask)
@@ -212,7 +214,7 @@ class Reactor:
                 self._bury()
             now = time.monotonic()
             if now >= sweep:
-                sweep = now + 1.0
+                sweep = now + self._every
                 self._sweep(now)
 
     def call(self, what: Callable[[], None]) -> None:
@@ -228,7 +230,7 @@ class Reactor:
 
     def deafen(self) -> None:
         """Accept nothing more."""
-        self._deaf = True
+        self.linger, self._every = LINGER / 10, 0.1  # it is the end: nobody waits for those who do not listen
         for listening, ready in self._listeners:
             self.attend(listening, ready, select.EPOLLIN, 0)
             listening.close()

@@ -23,7 +23,7 @@ AGAIN = 10.0
 
 @dataclass(slots=True)
 class Group:
-    """Messages that become durable together, or are given up because it takes too long: one of the two, and for good."""
+    """Messages that become durable together, or are given up because it takes too long; one of the two, for good."""
 
     messages: list[Message]
     entries: list[tuple[Message, Route, Entry]]

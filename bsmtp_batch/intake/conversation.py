@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from bsmtp_batch.intake.desk import Desk, leeway
 from bsmtp_batch.intake.message import Message, too_large
@@ -63,25 +64,6 @@ class Conversation:
         """Messages that will not be completed and have left something on the disk."""
         self.behind = False
         self.over = False
-        self._answers: dict[type[Event], Callable[..., bytes]] = {
-            Helo: self._hello,
-            MailFrom: self._mail,
-            RcptTo: self._rcpt,
-            Data: self._data,
-            Content: self._content,
-            EndOfData: self._end,
-            Bdat: self._chunk,
-            EndOfChunk: self._end_of_chunk,
-            Rset: self._rset,
-            Noop: lambda _: self._counted(_OK),
-            Vrfy: lambda _: self._counted(Reply(252, b"2.5.2", b"send it, and see")),
-            Help: lambda _: self._counted(Reply(214, b"2.0.0", b"see RFC 2033")),
-            Expn: lambda _: self._counted(Reply(502, b"5.5.1", b"there are no lists here")),
-            Xforward: self._xforward,
-            Quit: self._quit,
-            Violation: self._violated,
-            Closed: self._closed,
-        }
 
     def greeting(self) -> bytes:
         """The first thing to write."""
@@ -127,7 +109,6 @@ class Conversation:
 
     def _answer(self, events: list[Event]) -> bytes:
         out: list[bytes] = []
-        answers = self._answers
         turn = 0
         self.behind = False
         while events:
@@ -135,8 +116,8 @@ class Conversation:
             if type(last) is Violation and last.fatal:
                 events = [last]  # what stood before it has lost its place to it: it is all that is answered
             for event in events:
-                answer = answers.get(type(event))
-                out.append(answer(event) if answer else self._counted(_NOT_HERE))
+                answer = _ANSWERS.get(type(event))
+                out.append(answer(self, event) if answer else self._counted(_NOT_HERE))
             if self.complete is not None or self.over:
                 break
             turn += 1
@@ -251,6 +232,27 @@ class Conversation:
         message, self.message = self.message, None
         if message is not None and message.spill is not None:
             self.dropped.append(message)
+
+
+_ANSWERS: dict[type[Event], Callable[[Conversation, Any], bytes]] = {
+    Helo: Conversation._hello,
+    MailFrom: Conversation._mail,
+    RcptTo: Conversation._rcpt,
+    Data: Conversation._data,
+    Content: Conversation._content,
+    EndOfData: Conversation._end,
+    Bdat: Conversation._chunk,
+    EndOfChunk: Conversation._end_of_chunk,
+    Rset: Conversation._rset,
+    Noop: lambda self, _: self._counted(_OK),
+    Vrfy: lambda self, _: self._counted(Reply(252, b"2.5.2", b"send it, and see")),
+    Help: lambda self, _: self._counted(Reply(214, b"2.0.0", b"see RFC 2033")),
+    Expn: lambda self, _: self._counted(Reply(502, b"5.5.1", b"there are no lists here")),
+    Xforward: Conversation._xforward,
+    Quit: Conversation._quit,
+    Violation: Conversation._violated,
+    Closed: Conversation._closed,
+}
 
 
 def size_told(source: MailFrom | Message) -> int:

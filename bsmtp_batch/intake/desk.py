@@ -29,8 +29,8 @@ class Bounds:
 
 
 def leeway(most: int) -> int:
-    """By how much the size that an MTA tells may be too large (Exim's is, by more than 1024): what is refused for good on
-    the word of a number alone must be too large indeed."""
+    """By how much the size that an MTA tells may be too large (Exim's is, by more than 1024): what is refused for good
+    on the word of a number alone must be too large indeed."""
     return most // 8 + 4096
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +11,7 @@ from bsmtp_batch.edge.reactor import Connection, Reactor
 from bsmtp_batch.intake.conversation import Conversation
 from bsmtp_batch.intake.desk import Desk
 from bsmtp_batch.intake.message import Message
+from bsmtp_batch.intake.pool import Pool
 from bsmtp_batch.intake.spill import Spill
 from bsmtp_batch.wire.events import Reply
 
@@ -47,7 +47,7 @@ class Host(Protocol):
     tell: Callable[[str], None]
     patience: Patience
     reactor: Reactor
-    disks: ThreadPoolExecutor
+    disks: Pool
     held: int
 
     def wait(self, line: Line, message: Message) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from bsmtp_batch.edge.reactor import Connection, Handler, Reactor
 from bsmtp_batch.intake.commit import Committer, Drainer, Group
 from bsmtp_batch.intake.desk import Desk
 from bsmtp_batch.intake.line import SLOW, Line, Patience
 from bsmtp_batch.intake.message import Message
+from bsmtp_batch.intake.pool import Pool
 from bsmtp_batch.spool.groups import GroupWriter
 from bsmtp_batch.wire.events import Reply
 
@@ -33,7 +33,15 @@ class Intake:
     """Takes mail for ``desk`` into ``spool``. ``tell`` gets lines for the log. Made in any thread, served by
     :meth:`run`, ended by :meth:`end` from any other."""
 
-    def __init__(self, desk: Desk, spool: str, tell: Callable[[str], None], patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        spool: str,
+        tell: Callable[[str], None],
+        patience: Patience | None = None,
+        *,
+        writer: GroupWriter | None = None,
+    ) -> None:
         self.desk = desk
         self.tell = tell
         self.patience = patience or Patience()
@@ -49,10 +57,12 @@ class Intake:
         self._trouble = ""
         self.held = 0
         """Octets of text in memory, of all messages that are not complete."""
-        self.disks = ThreadPoolExecutor(4, "large")
+        self.disks = Pool()
         self._drainer = Drainer(spool, tell, lambda why: self.reactor.call(lambda: self._refused(why)))
         self._committer = Committer(
-            GroupWriter(spool), lambda group: self.reactor.call(lambda: self._done(group)), self._drainer.committed
+            writer or GroupWriter(spool),
+            lambda group: self.reactor.call(lambda: self._done(group)),
+            self._drainer.committed,
         )
 
     def accept(self, allowed: Callable[[object], bool]) -> Callable[[Connection, object], Handler | None]:
@@ -82,7 +92,7 @@ class Intake:
         finally:
             if not self._committer.end(LAST):
                 self.tell("serve: the disk does not answer; what was under way was not acknowledged")
-            self.disks.shutdown(wait=not self._stuck)
+            self.disks.end(LAST)
             self._drainer.end(LAST)
             self.reactor.close()
 
@@ -143,6 +153,7 @@ class Intake:
         self._group = None
         if group.given_up:
             self._stuck = False
+            self._desk_closed()
             self.tell("serve: the disk answers again")
             return
         if self._waiting:

@@ -39,10 +39,10 @@ class Spill:
     def write(self, pieces: list[bytes]) -> None:
         """Text as it came. What fails is told by :meth:`finish`."""
         if self._open:
-            data = b"".join(pieces)
             if not self._written:
-                self._message.note_queue_id(data[:TOP])
-            self._add(self._stream.feed(data))
+                self._message.note_queue_id(b"".join(pieces[:8])[:TOP])
+            while pieces:  # one by one, and forgotten as they go: memory is what bounds us
+                self._add(self._stream.feed(pieces.pop(0)))
 
     def finish(self, pieces: list[bytes], wanted: Callable[[], bool]) -> None:
         """The text is complete with ``pieces``: make it durable under every route that takes it, and set the verdicts.
