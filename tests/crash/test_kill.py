@@ -24,7 +24,7 @@ CHUNKS = 3
 @pytest.mark.parametrize("name", CASES)
 def test_killed_at_a_system_call(bench: Bench, tally: Callable[[str, str], Tally], name: str, share: int) -> None:
     case = CASES[name]
-    points = matrix.kill_points(bench.clean(case), bench.nodes.home)
+    points = matrix.kill_points(bench.own_part(case), bench.nodes.home)
     assert points, "the clean run shows nothing to hit"
     counted = tally(name, "kill")
     bench.kill(case, matrix.chunk(points, share, CHUNKS), counted)

@@ -83,6 +83,37 @@ def test_what_a_killed_process_left_is_not_durable_for_the_next() -> None:
     }
 
 
+GROUP = "/tmp/h/groups/0123456789abcdef01234567"
+APPEND = (
+    ("openat", f'AT_FDCWD, "{GROUP}", O_WRONLY|O_CREAT|O_EXCL, 0600) = 3<{GROUP}>'),
+    ("fsync", "4</tmp/h/groups>) = 0"),
+    ("writev", f'3<{GROUP}>, [{{iov_base="x", iov_len=1}}], 1) = 1'),
+    ("fsync", f"3<{GROUP}>) = 0"),
+)
+YES = ("sendto", '6<socket:[1]>, "250 2.0.0 <u@x> kept as 6e"..., 77, 0, NULL, 0) = 77')
+POUR = "/tmp/h/groups/pour/12"
+DRAIN = (
+    ("rename", f'"{GROUP}", "{GROUP}.full") = 0'),
+    ("mkdir", f'"{POUR}", 0700) = 0'),
+    ("openat", f'7<{POUR}>, "a", O_WRONLY|O_CREAT|O_EXCL, 0600) = 8<{POUR}/a>'),
+    ("write", f'8<{POUR}/a>, "x", 1) = 1'),
+    ("renameat", f'7<{POUR}>, "a", 9</tmp/h/out/r>, "new/a") = 0'),
+    ("syncfs", "10</tmp/h>) = 0"),
+    ("unlink", f'"{GROUP}.full") = 0'),
+)
+
+
+def test_a_yes_before_the_group_or_its_name_is_durable() -> None:
+    assert found(*APPEND, YES) == ""
+    assert "content" in found(*APPEND[:3], YES)
+    assert "the name" in found(APPEND[0], *APPEND[2:], YES)
+
+
+def test_a_group_that_goes_before_its_messages_are_durable() -> None:
+    assert found(*APPEND, YES, *DRAIN, ("fsync", "4</tmp/h/groups>) = 0"), EXIT) == ""
+    assert "/tmp/h/out/r/new/a" in found(*APPEND, YES, *DRAIN[:-2], DRAIN[-1])
+
+
 def test_a_message_that_arrives_before_the_ledger_says_so_durably() -> None:
     note = ("pwrite64", '3</tmp/h/site/ledger.db-wal>, "x", 1, 0) = 1')
     deliver = ("rename", '"/tmp/h/mail/tmp/m", "/tmp/h/mail/new/m") = 0')

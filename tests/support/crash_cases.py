@@ -10,11 +10,12 @@ from pathlib import Path
 from support import matrix, strace
 from support.matrix import Point, Tally
 from support.strace import Call
-from support.two_nodes import LARGE, MESSAGES, ROUTE, Message, Nodes, Torn, stub_command
+from support.two_nodes import GROUP_FILES, LARGE, MESSAGES, ROUTE, Message, Nodes, Torn, stub_command
 from support.warm import Ended, Step
 
 Build = Callable[[Nodes], None]
 Steps = Callable[[Nodes], list[Step]]
+HandIn = Callable[[Nodes, Message], Step]
 KILLED = -9
 
 
@@ -33,6 +34,8 @@ class Case:
     follow: dict[str, Steps]
     outcome: Callable[[Nodes], str]
     handed: Message | None = None
+    until: Callable[[Call], bool] | None = None
+    """The call behind which it goes on as another case does."""
 
 
 def count(pattern: str, one: str, none: str) -> Callable[[Nodes], str]:
@@ -57,6 +60,16 @@ def waiting(*messages: Message) -> Build:
         nodes.found()
         for message in messages:
             nodes.must(nodes.hand_in(message))
+
+    return build
+
+
+def grouped(*commits: list[Message]) -> Build:
+    """Messages that were accepted together and are in a group, not in ``new/``."""
+
+    def build(nodes: Nodes) -> None:
+        nodes.found()
+        nodes.group(*commits)
 
     return build
 
@@ -110,6 +123,7 @@ def removes(pattern: str) -> Callable[[Call], bool]:
     return lambda call: call.name.startswith("unlink") and re.search(pattern, call.text) is not None
 
 
+DRAINED = removes(r"/groups/[0-9a-f]+\.full")
 ONE, TWO, THREE, FOUR = MESSAGES
 TWO_BATCHES = after(waiting(ONE, TWO), Nodes.seal_signed, lambda nodes: nodes.hand_in(THREE), Nodes.seal)
 """The first of them signed, the second not."""
@@ -118,17 +132,17 @@ PULLED = after(PUSHED, Nodes.pull)
 AGAIN: dict[str, Steps] = {"again": lambda nodes: []}
 
 
-def delivering(name: str, message: Message, build: Build, *accepted: Message) -> Case:
+def delivering(name: str, message: Message, build: Build, *accepted: Message, way: HandIn = Nodes.hand_in) -> Case:
     """A hand-in that is killed: the MTA repeats it at once, or after everything so far has been sealed and has left."""
     return Case(
-        f"deliver, {name}",
+        f"{'deliver' if way is Nodes.hand_in else 'LMTP'}, {name}",
         build,
-        lambda nodes: nodes.hand_in(message),
+        lambda nodes: way(nodes, message),
         accepted,
         {
-            "repeated at once": lambda nodes: [nodes.hand_in(message)],
-            "sealed before it is repeated": lambda nodes: [nodes.seal(), nodes.hand_in(message)],
-            "handed over before it is repeated": lambda nodes: [*nodes.round(), nodes.hand_in(message)],
+            "repeated at once": lambda nodes: [way(nodes, message)],
+            "sealed before it is repeated": lambda nodes: [nodes.seal(), way(nodes, message)],
+            "handed over before it is repeated": lambda nodes: [*nodes.round(), way(nodes, message)],
         },
         count(f"hub/out/{ROUTE}/new/{'*'}", "in new/", "nothing in new/"),
         message,
@@ -142,7 +156,36 @@ DELIVER = [
     delivering("repeated", ONE, waiting(ONE), ONE),
     delivering("repeated after seal", ONE, sealed((ONE,)), ONE),
 ]
+LMTP = [
+    delivering("first message", ONE, empty, way=Nodes.hand_in_by_lmtp),
+    delivering("another in a group", TWO, grouped([ONE]), ONE, way=Nodes.hand_in_by_lmtp),
+    delivering("1.2 MB", LARGE, empty, way=Nodes.hand_in_by_lmtp),
+    delivering("repeated", ONE, grouped([ONE]), ONE, way=Nodes.hand_in_by_lmtp),
+    delivering("repeated after seal", ONE, after(grouped([ONE]), Nodes.seal), ONE, way=Nodes.hand_in_by_lmtp),
+]
 STAGES = [
+    Case(
+        "seal, a group that nobody drained",
+        grouped([ONE], [TWO, THREE]),
+        Nodes.seal,
+        (ONE, TWO, THREE),
+        {
+            "sealed again": lambda nodes: [],
+            "new mail first": lambda nodes: [nodes.hand_in(FOUR)],
+            "new mail by LMTP first": lambda nodes: [nodes.hand_in_by_lmtp(FOUR)],
+        },
+        count(GROUP_FILES, "not drained", "drained"),
+        until=DRAINED,
+    ),
+    Case(
+        "seal, a group that was drained half way",
+        stopped(grouped([ONE, TWO]), Nodes.seal, DRAINED),
+        Nodes.seal,
+        (ONE, TWO),
+        AGAIN,
+        count(GROUP_FILES, "not drained", "drained"),
+        until=DRAINED,
+    ),
     Case(
         "seal, three messages",
         waiting(ONE, TWO, THREE),
@@ -228,7 +271,7 @@ STAGES = [
         count("mail/new/*", "delivered", "none delivered"),
     ),
 ]
-CASES = {case.name: case for case in [*DELIVER, *STAGES]}
+CASES = {case.name: case for case in [*DELIVER, *LMTP, *STAGES]}
 
 
 def _large(verb: str, build: Build, step: Callable[[Nodes], Step], outcome: Callable[[Nodes], str]) -> Case:
@@ -285,9 +328,18 @@ class Bench:
         ended = self.traced(case, None)
         assert ended.code == 0, str(ended)
         calls = strace.parse(self.log)
-        if case.handed is None:
+        if case.step(self.nodes).program != "deliver":
             return matrix.after_mark(calls)
         return matrix.after_mark(calls, lambda c: str(self.nodes.home) in c.text and c.name != "execve")
+
+    def own_part(self, case: Case) -> list[Call]:
+        """The calls of the clean run that are not those of another case as well, and that are made each time.
+
+        Who of two hangs up first is chance.
+        """
+        calls = [call for call in self.clean(case) if call.name != "shutdown"]
+        last = next((n for n, call in enumerate(calls) if case.until and case.until(call)), len(calls) - 2)
+        return calls[: last + 2]
 
     @property
     def log(self) -> Path:
@@ -301,6 +353,9 @@ class Bench:
         """
         step = case.step(self.nodes)
         names = f"{inject.partition(':')[0]},fsync,fdatasync" if inject else "all"
+        if step.program == "lmtp":
+            watch = strace.options(self.log, inject, names)
+            return self.nodes.by_lmtp(step, lambda server, hand_in: self.nodes.warm.traced(server, watch, hand_in))
         if step.program != "deliver":
             step = Step(step.program, step.argv, step.stdin, fsize)
             return self.nodes.warm.traced(step, strace.options(self.log, inject, names))
@@ -320,7 +375,8 @@ class Bench:
                 tally.missed(point)
                 continue
             tally.hit(case.outcome(self.nodes))
-            self.judge(case, point, tally)
+            heard = case.step(self.nodes).program == "lmtp" and self.nodes.told_yes
+            self.judge(case, point, tally, told_yes=heard)
 
     def fail(self, case: Case, points: list[Point], tally: Tally, error: str, *, onwards: bool) -> None:
         """Answer each point with ``error``; the exit status has to be an honest one, and nothing may be lost."""
@@ -341,8 +397,8 @@ class Bench:
     def judge(self, case: Case, point: Point, tally: Tally, *, told_yes: bool = False) -> None:
         """Check the state as it is, then follow it to its end and check what arrived.
 
-        Every variant of what may come next is followed after a kill of a hand-in, whose points are few, and after any
-        kill in the full matrix; otherwise the points take turns with them.
+        Every variant of what may come next is followed after a kill of a hand-in by a pipe, whose points are few, and
+        after any kill in the full matrix; otherwise the points take turns with them.
         """
         try:
             self.nodes.assert_nothing_torn()
@@ -351,7 +407,7 @@ class Bench:
         variants = list(case.follow.items())
         if told_yes and case.handed:
             variants = [("told yes, so not repeated", lambda nodes: [])]
-        elif tally.counts["kind"] != "kill" or (case.handed is None and not matrix.full()):
+        elif tally.counts["kind"] != "kill" or not (case in DELIVER or matrix.full()):
             variants = [variants[tally.counts["points"] % len(variants)]]
         here = self.nodes.save(self.saved / "after") if len(variants) > 1 else None
         for variant, steps in variants:
@@ -365,7 +421,7 @@ class Bench:
     def _follow(self, case: Case, steps: list[Step], *, twice: bool) -> None:
         """Run ``steps`` and a round of all timers, or two: after the first nothing may be left to do."""
         nodes = self.nodes
-        handed = {step.stdin for step in steps if step.program == "deliver"}
+        handed = {step.stdin for step in steps if step.program in {"deliver", "lmtp"}}
         messages = list(case.accepted)
         for extra in (*([case.handed] if case.handed else []), FOUR):
             if extra not in messages and (extra is case.handed or nodes.hand_in(extra).stdin in handed):
@@ -373,7 +429,7 @@ class Bench:
         for step in steps:
             ended = nodes.run(step)
             # What another stage has left half done may be for later, but not for the MTA that repeats itself.
-            assert ended.code == 0 or (ended.code == 75 and step.program != "deliver"), str(ended)
+            assert ended.code == 0 or (ended.code == 75 and step.program not in {"deliver", "lmtp"}), str(ended)
             nodes.assert_nothing_torn()
         for step in nodes.round() * (2 if twice else 1):
             nodes.must(step)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,15 +19,16 @@ from support.strace import Call
 from support.warm import MARK
 
 _CHANGING = """write pwrite64 writev pwritev pwritev2 sendfile copy_file_range splice fsync fdatasync sync_file_range
-    rename renameat renameat2 unlink unlinkat rmdir link linkat symlink symlinkat mkdir mkdirat ftruncate truncate
-    fallocate flock fchmod chmod fchmodat utimensat exit_group sendto sendmsg connect shutdown fork vfork clone
+    syncfs rename renameat renameat2 unlink unlinkat rmdir link linkat symlink symlinkat mkdir mkdirat ftruncate
+    truncate fallocate flock fchmod chmod fchmodat utimensat exit_group sendto sendmsg connect shutdown fork vfork clone
     clone3 execve kill"""
 CHANGING = frozenset(_CHANGING.split())
 """Calls that change what a kill leaves behind, or look as if they did. ``openat`` is one when it makes a file."""
 LEDGER = "/ledger.db"
 
-_FAILING = """openat read pread64 write pwrite64 fsync fdatasync close rename renameat renameat2 unlink unlinkat mkdir
-    mkdirat link linkat flock ftruncate fallocate getdents64 newfstatat stat lstat fstat statfs fstatfs"""
+_FAILING = """openat read pread64 write pwrite64 writev fsync fdatasync syncfs utimensat close rename renameat
+    renameat2 unlink unlinkat mkdir mkdirat link linkat flock ftruncate fallocate getdents64 newfstatat stat lstat fstat
+    statfs fstatfs"""
 FAILING = frozenset(_FAILING.split())
 """Calls that a broken or full medium answers with an error."""
 
@@ -50,27 +51,38 @@ class Point:
 
 
 def after_mark(calls: list[Call], first: Callable[[Call], bool] | None = None) -> list[Call]:
-    """The calls of the command's own process from its first real step on (default: after :data:`support.warm.MARK`)."""
+    """The calls of the command's own process from its first real step on (default: after :data:`support.warm.MARK`).
+
+    Those of its threads as well: to who reads the log they are calls of one process.
+    """
     is_first = first or (lambda call: MARK in call.text)
     start = next((i for i, call in enumerate(calls) if is_first(call)), None)
     assert start is not None, "the clean run shows no beginning of the work"
     own = calls[start].pid
-    return [call for call in calls[start + (first is None) :] if call.pid == own]
+    threads = {
+        int(c.result) for c in calls if c.name in {"clone", "clone3"} and "CLONE_THREAD" in c.text and not c.failed
+    }
+    return [replace(c, pid=own) for c in calls[start + (first is None) :] if c.pid == own or c.pid in threads]
 
 
 def kill_points(calls: Iterable[Call], home: Path) -> list[Point]:
     """Where to kill, of the calls of one process: what changes something under ``home`` or at a far end, or all."""
     if full():
-        return [Point(c.name, c.ordinal, c.text) for c in calls]
+        return _points(calls)
     chosen = [c for c in calls if _changes(c, str(home))]
     ledger = [LEDGER in c.text for c in chosen]
     inside = [all(ledger[max(i - 1, 0) : i + 2]) for i in range(len(chosen))]
-    return [Point(c.name, c.ordinal, c.text) for c, thin in zip(chosen, inside, strict=True) if not thin]
+    return _points(c for c, thin in zip(chosen, inside, strict=True) if not thin)
 
 
 def fail_points(calls: Iterable[Call], home: Path) -> list[Point]:
     """Where to inject an error: calls on files under ``home``."""
-    return [Point(c.name, c.ordinal, c.text) for c in calls if c.name in FAILING and str(home) in c.text]
+    return _points(c for c in calls if c.name in FAILING and str(home) in c.text)
+
+
+def _points(calls: Iterable[Call]) -> list[Point]:
+    """Each place once: two threads count their calls apart, and the one that is there first is hit."""
+    return list({(c.name, c.ordinal): Point(c.name, c.ordinal, c.text) for c in reversed(list(calls))}.values())[::-1]
 
 
 def _changes(call: Call, home: str) -> bool:

@@ -10,17 +10,25 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from support import lmtp_handin
 from support.keys import make_key
 from support.warm import Ended, Step, Warm
 
+from bsmtp_batch.spool.groups import Entry, GroupWriter
+from bsmtp_batch.spool.names import fragment_name, key_of
+from bsmtp_batch.wire.command import envelope_lines
+from bsmtp_batch.wire.dots import END, stuff
+
 ROUTE = "site.example"
+GROUP_FILES = "hub/groups/" + "[0-9a-f]" * 24 + "*"
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,9 @@ class Nodes:
 
     home: Path
     warm: Warm
+    told_yes: bool = False
+    """Whether the MTA heard yes for the last message that was handed in by LMTP."""
+    _messages: dict[str, Message] = field(default_factory=dict)
 
     @property
     def hub(self) -> str:
@@ -122,7 +133,7 @@ class Nodes:
 
     def run(self, step: Step) -> Ended:
         """Run a command to its end, unwatched."""
-        return self.warm.run(step)
+        return self.by_lmtp(step, self.warm.run) if step.program == "lmtp" else self.warm.run(step)
 
     def must(self, step: Step) -> Ended:
         """Run a command that has to end with 0."""
@@ -138,6 +149,47 @@ class Nodes:
         if not stdin.exists():
             stdin.write_bytes(message.content)
         return Step("deliver", self.deliver_arguments(message), str(stdin))
+
+    def hand_in_by_lmtp(self, message: Message) -> Step:
+        """What the MTA does for ``message`` where it hands in by LMTP: :meth:`by_lmtp` makes a server of it."""
+        self._messages[message.queue_id] = message
+        return Step("lmtp", [message.queue_id], self.hand_in(message).stdin)
+
+    def by_lmtp(self, step: Step, start: Callable[[Step, Callable[[int], None]], Ended]) -> Ended:
+        """Hand in the message of ``step`` to a server that ``start`` starts and that is told to end afterwards.
+
+        Its code is that of the hand-in: 0 told yes, 75 not, unless the server was killed or ended in another way."""
+        message, where = self._messages[step.argv[0]], str(self.warm.scratch / "lmtp.socket")
+
+        def meanwhile(pid: int) -> None:
+            self.told_yes = lmtp_handin.hand_in(
+                where,
+                message.queue_id,
+                message.sender,
+                message.recipients,
+                message.canonical,
+                lives=lambda: lmtp_handin.lives(pid),
+            )
+            os.kill(pid, signal.SIGTERM)
+
+        ended = start(cli("serve", *self._at("hub", f'\n[serve]\nlmtp = ["unix:{where}"]\n')), meanwhile)
+        code = (0 if self.told_yes else 75) if ended.code in {0, 75} else ended.code
+        return replace(ended, step=step, code=code)
+
+    def group(self, *commits: list[Message]) -> None:
+        """Messages as a server leaves them that is killed right after it said yes: in a group, not in ``new/``."""
+        writer = GroupWriter(self.hub)
+        for messages in commits:
+            writer.commit([self._entry(message) for message in messages])
+        writer.close()
+
+    def _entry(self, message: Message) -> Entry:
+        rcpts = [rcpt.encode() for rcpt in message.recipients]
+        head = envelope_lines(message.sender.encode(), rcpts, smtputf8=False) + b"DATA\r\n"
+        data = head + stuff(message.canonical) + END
+        digest = hashlib.sha256(data)
+        key = fragment_name(key_of(message.queue_id.encode(), digest.digest()), digest.hexdigest())
+        return Entry(ROUTE, key, data)
 
     def deliver_arguments(self, message: Message) -> list[str]:
         """The arguments of ``deliver`` for ``message``."""
@@ -174,7 +226,8 @@ class Nodes:
 
     def _at(self, node: str, more: str = "") -> list[str]:
         """The options that say which node. Its reserve is small: the tests copy spools all the time."""
-        config = self.warm.scratch / f"{node}{'-signs' if more else ''}.toml"
+        kind = "-signs" if "signing" in more else "-serves" if more else ""
+        config = self.warm.scratch / f"{node}{kind}.toml"
         config.write_text(f'[node]\nname = "{node}.example"\nreserve = 20000\n{more}')
         return ["--config", str(config), "--spool", str(self.home / node)]
 
@@ -228,8 +281,8 @@ class Nodes:
 
     def leftovers(self) -> list[str]:
         """Files that have no business to be there once all is done (``tmp/`` is cleared by age, it may hold some)."""
-        patterns = ("hub/out/*/new/*", "hub/out/*/ready/*", "hub/out/*/dead/*", "hub/out/*/lists/*.list", "medium/*/*",
-                    "site/in/*/new/*", "site/in/*/work/*", "site/in/*/bad/*")  # fmt: skip
+        patterns = (GROUP_FILES, "hub/out/*/new/*", "hub/out/*/ready/*", "hub/out/*/dead/*", "hub/out/*/lists/*.list",
+                    "medium/*/*", "site/in/*/new/*", "site/in/*/work/*", "site/in/*/bad/*")  # fmt: skip
         return [str(p.relative_to(self.home)) for pattern in patterns for p in self._files(pattern)]
 
     def assert_arrived(self, messages: list[Message]) -> None:

@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,19 +78,26 @@ class Warm:
         """End the parent."""
         self._process.communicate()
 
-    def run(self, step: Step) -> Ended:
-        """Run a command and wait for it."""
-        return self._ended(step, self._ask({"start": vars(step), "stopped": False}))
+    def run(self, step: Step, meanwhile: Callable[[int], None] | None = None) -> Ended:
+        """Run a command and wait for it; ``meanwhile`` is called while it runs, with its process id."""
+        if meanwhile is None:
+            return self._ended(step, self._ask({"start": vars(step), "then": "wait"}))
+        pid = self._ask({"start": vars(step), "then": "go on"})["pid"]
+        meanwhile(pid)
+        return self._ended(step, self._ask({"wait": pid}))
 
-    def traced(self, step: Step, strace: list[str]) -> Ended:
-        """Run a command under ``strace`` (its options, without a program), from :data:`MARK` on."""
-        pid = self._ask({"start": vars(step), "stopped": True})["pid"]
+    def traced(self, step: Step, strace: list[str], meanwhile: Callable[[int], None] | None = None) -> Ended:
+        """Run a command under ``strace`` (its options, without a program), from :data:`MARK` on; ``meanwhile`` as
+        above."""
+        pid = self._ask({"start": vars(step), "then": "stop"})["pid"]
         tracer = subprocess.Popen([*strace, "-p", str(pid)], stderr=subprocess.PIPE, text=True)
         assert tracer.stderr is not None
         said = tracer.stderr.readline()
         if "attached" not in said:
             os.kill(pid, signal.SIGKILL)
         os.kill(pid, signal.SIGCONT)
+        if meanwhile is not None:
+            meanwhile(pid)
         answer = self._ask({"wait": pid})
         tracer.communicate()
         assert "attached" in said, f"strace could not attach: {said}"
@@ -114,9 +122,11 @@ def _serve(scratch: str) -> None:
     _import_everything()
     for line in sys.stdin:
         request = json.loads(line)
-        pid = request["wait"] if "wait" in request else _fork(scratch, request["start"], request["stopped"])
-        if request.get("stopped"):
+        then = request.get("then", "wait")
+        pid = request["wait"] if "wait" in request else _fork(scratch, request["start"], then == "stop")
+        if then == "stop":
             os.waitpid(pid, os.WUNTRACED)
+        if then != "wait":
             answer = {"pid": pid}
         else:
             answer = {"code": os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}
