@@ -46,7 +46,6 @@ def throughput(
     argv = [place.python, str(INSIDE / "load.py"), str(server.socket), str(sessions), str(count), str(message)]
 
     def one() -> float:
-        server.clear()
         done = subprocess.run([*argv, str(routes)], capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{server.socket.name}: {done.stderr.strip()}")

@@ -25,7 +25,6 @@ def direct(server: Server | Missing, message: Path, count: int, sessions: int) -
     argv += ["-f", "sender@client.example", "-t", f"user@{ROUTE}", f"unix:{server.socket}"]
 
     def one() -> Sample:
-        server.clear()
         before = server.daemon.cpu
         ran = run(argv, log=server.socket.with_suffix(".client"))
         server.settled()
@@ -37,7 +36,7 @@ def direct(server: Server | Missing, message: Path, count: int, sessions: int) -
 
 
 def _expect(server: Server, count: int) -> None:
-    kept = server.count()
+    kept = server.more()
     if kept is not None and kept != count:
         raise RuntimeError(f"{server.socket.name} has kept {kept} messages of {count}")
 
@@ -121,7 +120,6 @@ def through_postfix(place: Place, size: int, count: int, *, pipe: bool) -> Itera
 
         def held(name: str, server: Server) -> Callable[[], Sample]:
             def one() -> Sample:
-                server.clear()
                 sample = provider.release(names[name], message, count, server.daemon)
                 server.settled()
                 _expect(server, count)

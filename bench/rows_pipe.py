@@ -60,7 +60,7 @@ def memory(place: Place) -> Iterator[Variants]:
             if int(said[0]):
                 raise RuntimeError(f"{argv} ended with status {said[0]}")
             for entry in (home / "new").iterdir():
-                entry.unlink()
+                os.truncate(entry, 0)
             return {"MiB": int(said[1]) / 1024}
 
         bare = [place.python, "-I", "-S", "-c", "pass"]
@@ -71,9 +71,8 @@ def memory(place: Place) -> Iterator[Variants]:
 def waiting(place: Place) -> Iterator[Variants]:
     """The same hand-in into an empty route and into one where many messages wait."""
     with place.room("waiting") as room:
-        many = place.times(MANY_WAITING, 50)
         homes = {name: place.route(room / "spool", f"{name}.example") for name in ("empty", "full")}
-        for number in range(many):
+        for number in range(place.times(MANY_WAITING, 50)):
             name = f"{number:040x}.{number:064x}"
             os.close(os.open(homes["full"] / "new" / name, os.O_CREAT | os.O_WRONLY, 0o600))
         yield {

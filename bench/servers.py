@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.place import PEERS, Place, aiosmtpd_python, listens, postfix_tool
@@ -22,6 +22,7 @@ class Server:
     kept: Path | None
     """Ours: the spool; aiosmtpd: a directory of files; the sink keeps nothing."""
     ours: bool = False
+    counted: list[int] = field(default_factory=lambda: [0])
 
     def settled(self) -> None:
         """Wait until what was acknowledged together has reached its route."""
@@ -29,25 +30,16 @@ class Server:
             groups = self.kept / "groups"
             wait_for(lambda: not _octets(groups), "the groups to be drained")
 
-    def count(self) -> int | None:
-        """Messages it has kept so far; None where it keeps none."""
+    def more(self) -> int | None:
+        """Messages it has kept since this was asked last; None where it keeps none."""
         if self.kept is None:
             return None
         if self.ours:
-            return sum(len(os.listdir(route / "new")) for route in (self.kept / "out").iterdir())
-        return sum(file.read_bytes().count(b"\r\nDATA\r\n") for file in self.kept.iterdir())
-
-    def clear(self) -> None:
-        """Throw away what it has kept."""
-        if self.kept is None:
-            return
-        if self.ours:
-            for route in (self.kept / "out").iterdir():
-                for fragment in (route / "new").iterdir():
-                    fragment.unlink()
+            found = sum(len(os.listdir(route / "new")) for route in (self.kept / "out").iterdir())
         else:
-            for file in self.kept.iterdir():
-                os.truncate(file, 0)
+            found = sum(file.read_bytes().count(b"\r\nDATA\r\n") for file in self.kept.iterdir())
+        self.counted.append(found)
+        return found - self.counted[-2]
 
 
 def _octets(groups: Path) -> int:

@@ -48,8 +48,9 @@ def block(kept: dict[str, Any]) -> str:
             values = ["-" if one["value"] is None else f"{one['value']:.2f}" for one in found]
             rows.append([_part(first, goal), first["what"], goal["hold to"], *values, verdict(found)])
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    small = "" if machine["scale"] == 1 else " A quick look only, with fewer messages and rounds."
     facts = f"{machine['processors']} processors ({machine['processor']}), Linux {machine['kernel']}"
-    return f"{table}\n{facts}, {machine['file system']}, Python {machine['python']}; fsync always on.\n"
+    return f"{table}\n{facts}, {machine['file system']}, Python {machine['python']}; fsync always on.{small}\n"
 
 
 def _part(row: dict[str, Any], goal: dict[str, Any]) -> str:

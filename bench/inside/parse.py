@@ -1,7 +1,7 @@
 """One pass over a batch: parse.py FILE find|scan prints seconds of the processor and by the clock.
 
 ``find`` looks for every end of a message with one ``mmap.find`` each and does nothing with them; ``scan`` is the
-reader: framing and envelopes, strict.
+reader without a digest: framing, envelopes, and everything the strict grammar asks of the text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import sys
 import time
 
 from bsmtp_batch.batch.events import Message, Severity
-from bsmtp_batch.batch.file import BatchFile
+from bsmtp_batch.batch.file import CHUNK
+from bsmtp_batch.batch.reader import Reader
 
 path, what = sys.argv[1:]
 with open(path, "rb") as file:
@@ -24,5 +25,8 @@ with open(path, "rb") as file:
                 count += 1
                 at = data.find(b"\r\n.\r\n", at + 5)
     else:
-        count = sum(isinstance(event, Message) for event in BatchFile(file).scan(Severity.STRICT))
+        reader = Reader(Severity.STRICT)
+        while chunk := file.read(CHUNK):
+            count += sum(isinstance(event, Message) for event in reader.feed(chunk))
+        count += len(reader.close())
     print(count, time.process_time() - cpu, time.perf_counter() - wall)
