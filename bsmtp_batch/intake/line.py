@@ -23,7 +23,7 @@ IN_MEMORY = 1 << 20
 """Octets of text that one message may hold in memory."""
 BUSY = 64 * 1024
 """... when all together hold more than :data:`ALTOGETHER`."""
-ALTOGETHER = 12 << 20
+ALTOGETHER = 32 << 20
 SLICE = 256 * 1024
 """Octets of a large message that are handed to the disk at a time."""
 
@@ -112,6 +112,7 @@ class Line:
         """The verdicts on ``message`` are there."""
         if self._conversation.complete is not message:
             return  # it was told something else already
+        self._uncount()
         out = self._conversation.settled(message)
         if self._ending:
             self._connection.write(out)
@@ -194,7 +195,6 @@ class Line:
     def _complete(self, message: Message) -> None:
         spill = message.spill
         if spill is None:
-            self._uncount()
             self._host.wait(self, message)
         elif not spill.busy:
             pieces = self._taken(message)

@@ -113,7 +113,7 @@ class Message:
 
     def _text(self) -> tuple[bytes, bool]:
         """The whole text in canonical form, and whether a NUL was removed."""
-        data = b"".join(self.pieces)
+        data = b"".join(self.taken())
         if self.chunked:
             maker = Canonicaliser()
             return maker.feed(data) + maker.close(), b"\0" in data

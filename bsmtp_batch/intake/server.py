@@ -15,7 +15,8 @@ from bsmtp_batch.intake.desk import Desk
 from bsmtp_batch.intake.line import SLOW, Line, Patience
 from bsmtp_batch.intake.message import Message
 from bsmtp_batch.intake.pool import Pool
-from bsmtp_batch.spool.groups import GroupWriter
+from bsmtp_batch.intake.routing import Route
+from bsmtp_batch.spool.groups import Entry, GroupWriter
 from bsmtp_batch.wire.events import Reply
 
 SESSIONS = 300
@@ -48,7 +49,7 @@ class Intake:
         self.reactor = Reactor(turned=self._turned, each_second=self._each_second, broken=self._broken)
         self._lines: set[Line] = set()
         self._behind: list[Line] = []
-        self._waiting: list[tuple[Line, Message]] = []
+        self._waiting: list[tuple[Line, Message, list[tuple[Route, Entry]]]] = []
         self._group: Group | None = None
         self._owners: dict[int, Line] = {}
         self._stuck = False
@@ -104,7 +105,14 @@ class Intake:
 
     def wait(self, line: Line, message: Message) -> None:
         """The text of ``message`` is complete and in memory."""
-        self._waiting.append((line, message))
+        entries: list[tuple[Route, Entry]] = []
+        try:
+            if message.refused is None:
+                entries = message.entries()
+        except Exception as error:  # noqa: BLE001 - a message that nobody foresaw must not hold up the others
+            self._broken(error)
+            message.refuse(_BUG)
+        self._waiting.append((line, message, entries))
 
     def later(self, line: Line) -> None:
         """``line`` has more to answer when others have had their turn."""
@@ -129,22 +137,17 @@ class Intake:
 
     def _begin(self) -> None:
         octets, count = 0, 0
-        for _, message in self._waiting:
+        for _, message, _ in self._waiting:
             octets += message.came
             if count and octets > GROUP:
                 break
             count += 1
         chosen, self._waiting = self._waiting[:count], self._waiting[count:]
         group = Group([], [])
-        for line, message in chosen:
+        for line, message, entries in chosen:
             self._owners[id(message)] = line
             group.messages.append(message)
-            try:
-                if message.refused is None:
-                    group.entries += [(message, route, entry) for route, entry in message.entries()]
-            except Exception as error:  # noqa: BLE001 - a message that nobody foresaw must not hold up the others
-                self._broken(error)
-                message.refuse(_BUG)
+            group.entries += [(message, route, entry) for route, entry in entries]
         self._group = group
         self._committer.begin(group)
 
@@ -184,7 +187,7 @@ class Intake:
             self._give_up()
         if self._stuck:
             waiting, self._waiting = self._waiting, []
-            for line, message in waiting:
+            for line, message, _ in waiting:
                 line.failed(message, SLOW)
         now = time.monotonic()
         for line in list(self._lines):

@@ -1,25 +1,28 @@
 """The text of a message as it came over the wire, made into the one form that batches have (``wire/dots.py``).
 
-Nearly all text is in that form already, and counting shows it at a hundredth of the cost of making it anew.
+Nearly all text is in that form already, and to see that costs a small part of making it anew. (Of all that tells which
+line ends there are, the decoder of universal newlines is the quickest: it looks at each octet once.)
 """
 
 from __future__ import annotations
 
+import re
+from io import IncrementalNewlineDecoder
+
 from bsmtp_batch.wire.dots import Canonicaliser, Unstuffer
 
+_SINGLE_DOT = re.compile(rb"\r\n\.(?!\.)")
 LONG = 64 * 1024
 """Octets without a line end for which the cheap way waits."""
 
 
 def is_canonical(lines: bytes) -> bool:
     """Whether ``lines``, which begin at the start of a line and are empty or end in CRLF, need no change at all."""
-    ends = lines.count(b"\r\n")
-    return (
-        lines.count(b"\n") == ends == lines.count(b"\r")
-        and b"\0" not in lines
-        and lines.count(b"\r\n.") == lines.count(b"\r\n..")
-        and (lines[:1] != b"." or lines[1:2] == b".")
-    )
+    if b"\0" in lines or _SINGLE_DOT.search(lines) or (lines[:1] == b"." and lines[1:2] != b"."):
+        return False
+    ends = IncrementalNewlineDecoder(None, translate=False)
+    ends.decode(lines.decode("latin-1"))
+    return ends.newlines in ("\r\n", None)
 
 
 def canonical(lines: bytes) -> bytes:
