@@ -57,7 +57,8 @@ def overdue_of_route(route: Route, *, keep: float, now: float) -> Iterator[Overd
     for standing in standings:
         yield from _overdue_batch(route, standing, keep, now)
     for entry in _files(route.at(names.SEALED)):
-        if _age(entry, now) > REMEMBER:
+        # Not by when it was changed: markers are names of one file, which changes when another of them is removed.
+        if now - entry.modified > REMEMBER:
             yield Overdue("key", route.name, entry.path, entry.size)
     for entry in _files(route.at(names.TMP), hidden=True):
         if _age(entry, now) > table.RUBBISH_AGE:

@@ -66,6 +66,17 @@ def test_keys_are_forgotten_when_no_mta_tries_any_more(route):
     assert os.listdir(route.at("sealed")) == []
 
 
+def test_forgetting_one_key_does_not_make_the_others_young(tmp_path):
+    """Markers may be names of one file, which is changed when one of them is removed."""
+    route = make_route(tmp_path / "spool")
+    fill(route, 5)
+    seal(route)
+    old = time.time() - 8 * DAY
+    os.utime(route.at("sealed", os.listdir(route.at("sealed"))[0]), (old, old))
+
+    assert expire(route, 0) == ["key"] * 5
+
+
 def test_an_acknowledged_batch_goes_and_then_its_list(route):
     assert len(tree(route.at("kept"))) == 3
     assert "kept" in expire(route, 14.1)

@@ -97,6 +97,12 @@ def remove(path: str) -> None:
         pass
 
 
+def link(path: str, other: str) -> None:
+    """Give the file ``path`` the name ``other`` as well; FileExistsError when something has it. Not durable by
+    itself."""
+    posix.link(path, other)
+
+
 def unique() -> str:
     """A part of a file name that no other process and no earlier run has used."""
     return f"{posix.getpid()}.{posix.urandom(6).hex()}"

@@ -7,6 +7,7 @@ functions for the ordinary way forward, so that a crash exercises no code that a
 
 from __future__ import annotations
 
+import errno
 import os
 
 from bsmtp_batch.errors import Setting
@@ -18,6 +19,9 @@ from bsmtp_batch.spool.store import MANIFEST, REASON, SIGNATURE, Fragment, Route
 SLICE = 256
 """Members swapped for markers under one exclusive lock: hand-ins wait for a slice, not for the whole batch. Each
 member is unlinked under the same lock under which it was remembered, and that is all the proof needs."""
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What a file system says that has none, or no more of one file."""
 
 
 def recover_seal(route: Route) -> list[str]:
@@ -153,9 +157,10 @@ def _swap_slice(route: Route, members: tuple[Member, ...]) -> None:
     """Under one exclusive lock: remember the members' KEYs, durably, then remove the members, durably."""
     parsed = [(member.name, names.parse_fragment(member.name)) for member in members]
     with route.index():
+        made = ""
         for _, found in parsed:
             if found is not None:
-                _mark(route.at(names.SEALED, found[0]))
+                made = _mark(route.at(names.SEALED, found[0]), made)
         durable.fsync_dir(route.at(names.SEALED))
         for name, found in parsed:
             if found is not None:
@@ -163,11 +168,29 @@ def _swap_slice(route: Route, members: tuple[Member, ...]) -> None:
         durable.fsync_dir(route.at(names.NEW))
 
 
-def _mark(path: str) -> None:
+def _mark(path: str, like: str) -> str:
+    """Make the marker ``path``, as another name of the marker ``like`` where that is possible.
+
+    They are all empty, and a name needs no inode, nor, as on ext4 after many removals, a long search for a free one.
+    Returns a marker made in this slice, for the next; ``""`` when there is none.
+    """
     try:
+        if like and _linked(like, path):
+            return like
         os.close(durable.create(path))
+        return path
     except FileExistsError:
-        pass  # an earlier sealer got as far as here
+        return like  # an earlier sealer got as far as here
+
+
+def _linked(path: str, other: str) -> bool:
+    try:
+        durable.link(path, other)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return False
+    return True
 
 
 def _put_aside(route: Route, intent: Intent) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from support.fragments import clone, fill, make_route, message, put, tree
 
 from bsmtp_batch.errors import Bad
 from bsmtp_batch.seal import Caps, seal_route
-from bsmtp_batch.spool import groups, names, recover, table
+from bsmtp_batch.spool import durable, groups, names, recover, table
 from bsmtp_batch.spool.release import release, sha256_of
 
 
@@ -288,16 +289,16 @@ def test_every_unfinished_row_has_a_test_here():
 
 
 def test_a_disk_with_a_few_inodes_left_is_enough_to_finish_a_large_batch(tmp_path, monkeypatch):
-    """A marker is a file and so is the member it stands for: swapped a few at a time they need no room."""
+    """Where a marker is a file and so is the member it stands for: swapped a few at a time they need no room."""
     route = make_route(tmp_path / "spool")
     made = fill(route, 40)
     real = recover._mark
 
-    def mark(path):
+    def mark(path, like):
         both = len(os.listdir(route.at("sealed"))) + len(os.listdir(route.at("new")))
         if both >= 43 and not os.path.exists(path):
             raise OSError(28, "No space left on device", path)
-        real(path)
+        return real(path, like)
 
     monkeypatch.setattr(recover, "_mark", mark)
 
@@ -306,3 +307,22 @@ def test_a_disk_with_a_few_inodes_left_is_enough_to_finish_a_large_batch(tmp_pat
     assert state(route) == "sealed"
     assert (len(os.listdir(route.at("sealed"))), os.listdir(route.at("new"))) == (40, [])
     assert transactions(route) == made
+
+
+def test_markers_are_names_of_a_few_files_and_files_where_there_are_no_links(tmp_path, monkeypatch):
+    """A file for each marker costs an inode, and on ext4 a long search for one in a spool that lives."""
+    for number, errors in enumerate((None, errno.EPERM, errno.EMLINK)):
+        if errors:
+            monkeypatch.setattr(durable, "link", lambda path, other, error=errors: _raise(error))
+        route = make_route(tmp_path / f"spool{number}")
+        fill(route, 5)
+
+        seal(route)
+
+        files = {os.stat(route.at("sealed", key)).st_ino for key in os.listdir(route.at("sealed"))}
+        assert len(os.listdir(route.at("sealed"))) == 5
+        assert len(files) == (5 if errors else 1)
+
+
+def _raise(error):
+    raise OSError(error, os.strerror(error))

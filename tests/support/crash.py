@@ -10,7 +10,7 @@ from typing import Any
 from bsmtp_batch.spool import durable
 
 # Syncing is counted and not done: what a power cut would leave is a question for other tests, and a slow one.
-STEPS = ("open", "write", "fsync", "rename", "unlink")
+STEPS = ("open", "write", "fsync", "rename", "link", "unlink")
 
 
 class Killed(BaseException):
