@@ -8,16 +8,15 @@ a message is durable before the next dot of that connection, so each may leave o
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from bsmtp_batch.batch.file import Changed
 from bsmtp_batch.edge.readiness import Readiness
 from bsmtp_batch.replay.contract import Connection, Kind, Result, Target, Unreachable, Verdict
 from bsmtp_batch.replay.flights import Flights
+from bsmtp_batch.replay.gathering import Gathering
 from bsmtp_batch.replay.health import Health
 from bsmtp_batch.replay.lane import Lane, Phase, Withdrawn
 from bsmtp_batch.replay.smtp import SmtpConnection
@@ -30,10 +29,6 @@ if TYPE_CHECKING:
 IDLE = 5.0
 """Seconds without use after which a connection is replaced: verifying the next batch may take longer than a busy server
 waits, and its 421 would be read as a wish to be left alone."""
-GATHER = 0.5
-"""How long a commit waits for others to be as far, in times of what a commit takes; while it runs they all wait."""
-LONGEST = 0.005
-"""Seconds it waits at most."""
 END = b".\r\n"
 
 
@@ -49,9 +44,7 @@ class Fleet:
         self._inbox: deque[Callable[[], None]] = deque()
         self._lanes: list[Lane] = []
         self._retired: set[Lane] = set()
-        self._group: list[Lane] = []
-        self._first = 0.0  # when the first of the group was as far
-        self._took = 0.001  # seconds of a commit, on average
+        self._group = Gathering()
         self._failure: Exception | None = None
         self._dead = False
         self._over: Callable[[], bool] = lambda: False
@@ -98,19 +91,11 @@ class Fleet:
     # -- one turn ------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        self._flights.wait(self._patience())
+        self._flights.wait(self._group.patience(self._flights.out) if self._group else 1.0)
         while self._inbox:
             self._inbox.popleft()()
-        if self._group and self._patience() <= 0:
+        if self._group and self._group.patience(self._flights.out) <= 0:
             self._commit()
-
-    def _patience(self) -> float:
-        """Seconds to wait for more: a commit waits for a moment when others are on their way to be as far."""
-        if not self._group:
-            return 1.0
-        if not self._flights.out:
-            return 0.0
-        return self._first + min(GATHER * self._took, LONGEST) - time.monotonic()
 
     def _busy(self) -> bool:
         if any(lane.phase not in (Phase.CLOSED, Phase.IDLE) for lane in self._lanes) or self._inbox:
@@ -220,14 +205,14 @@ class Fleet:
                 self._feed(lane)
                 return
         try:
-            self._load(lane)
+            lane.load()
         except OSError as error:
             self._fail(error)
         if self._no_more():
             self._withdraw(lane)
         else:
             lane.phase = Phase.READY
-            self._join(lane)
+            self._group.add(lane)
 
     def strayed(self, lane: Lane, trouble: OSError | None) -> None:
         """See :class:`~bsmtp_batch.replay.flights.Ends`."""
@@ -245,22 +230,11 @@ class Fleet:
             )
         )
 
-    @staticmethod
-    def _load(lane: Lane) -> None:
-        """Have the text of ``lane`` at hand before its dot is noted anywhere."""
-        assert lane.current is not None
-        span = lane.current.job.span
-        assert span is not None
-        lane.text = os.pread(span.fd, span.size, span.offset)
-        if len(lane.text) < span.size:
-            raise Changed("the batch became shorter while it was read")
-
     def _fly(self, lane: Lane) -> None:
         """Send the text of ``lane``, its dot, and the beginning of what comes next."""
         assert lane.current is not None
         following, group = 0, b""
-        if lane.stash is None:
-            lane.stash = self._next()
+        self._look_ahead(lane)
         if lane.stash is not None:
             try:
                 group = envelope(lane.stash.job, lane.offered)
@@ -269,20 +243,19 @@ class Fleet:
             else:
                 lane.following, lane.stash = lane.stash, None
                 following = len(lane.following.job.rcpts)
-        text, lane.text = lane.text, b""
         dots = len(lane.current.job.rcpts) if lane.each else 1
-        self._flights.say(lane, Phase.DOT, b"".join((text, END, group)), dots=dots, rcpts=following)
+        self._flights.say(lane, Phase.DOT, b"".join((lane.text, END, group)), dots=dots, rcpts=following)
+
+    def _look_ahead(self, lane: Lane) -> None:
+        """Reserve what comes next on ``lane``: nothing behind a large message, where it would have to wait for it."""
+        if lane.stash is None and not is_large(lane.current):
+            lane.stash = self._next()
 
     # -- the commit ----------------------------------------------------------------------------------------------
 
-    def _join(self, lane: Lane) -> None:
-        if not self._group:
-            self._first = time.monotonic()
-        self._group.append(lane)
-
     def _commit(self) -> None:
         """Note durably what all of the group are about to end, and what was answered since; then let them."""
-        group, self._group = self._group, []
+        group = self._group.take()
         started = time.monotonic()
         if not self._no_more():
             try:
@@ -297,7 +270,7 @@ class Fleet:
             for lane in group:
                 self._withdraw(lane)
             return
-        self._took += 0.2 * (time.monotonic() - started - self._took)
+        self._group.committed(started)
         for lane in group:
             if lane.phase is Phase.READY:
                 self._fly(lane)
@@ -325,12 +298,11 @@ class Fleet:
         if self._no_more():
             lane.answer(False)
         else:
-            self._join(lane)
+            self._group.add(lane)
 
     def _asks_next(self, lane: Lane) -> None:
         """What may be announced behind the dot of a message that the thread carries; it carries that as well then."""
-        if lane.stash is None:
-            lane.stash = self._next()
+        self._look_ahead(lane)
         if lane.stash is None:
             lane.answer(None)
             return
@@ -405,7 +377,6 @@ class Fleet:
             return
         self._put_back(lane.current, lane.following)
         lane.current = lane.following = None
-        lane.text = b""
         self._hang_up(lane)
 
     def _hang_up(self, lane: Lane) -> None:

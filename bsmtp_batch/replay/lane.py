@@ -8,11 +8,13 @@ means, it is lent to its own thread, which knows nothing of ledgers: it asks bef
 from __future__ import annotations
 
 import enum
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
+from bsmtp_batch.batch.file import Changed
 from bsmtp_batch.edge.sockets import SocketChannel
 from bsmtp_batch.replay.contract import Connection, Job, Result, Target
 from bsmtp_batch.replay.smtp import SmtpConnection
@@ -80,6 +82,15 @@ class Lane:
         self._orders: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._answers: SimpleQueue[bool | Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+
+    def load(self) -> None:
+        """Have the text of ``current`` at hand, before its dot is noted anywhere. Raises ``OSError``."""
+        assert self.current is not None
+        span = self.current.job.span
+        assert span is not None
+        self.text = os.pread(span.fd, span.size, span.offset)
+        if len(self.text) < span.size:
+            raise Changed("the batch became shorter while it was read")
 
     # -- orders to the thread ------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from support.smtp_sink import RecordingServer
 
 from bsmtp_batch.edge.sockets import SocketChannel
 from bsmtp_batch.ledger import Ledger
+from bsmtp_batch.replay import source
 
 DOUBT = re.compile(r"message (\d+) was in doubt")
 MAIL = [
@@ -24,7 +25,7 @@ MAIL = [
 def mortal(point: int) -> None:
     """Let this process die at that moment of an import: around a commit, and in the middle of what it sends."""
     left = [point]
-    commit, write = Ledger.step, SocketChannel.send
+    commit, write, offer = Ledger.step, SocketChannel.send, SocketChannel.offer
 
     def moment():
         left[0] -= 1
@@ -48,19 +49,29 @@ def mortal(point: int) -> None:
             at = cut
             moment()
 
-    Ledger.step, SocketChannel.send = step, send
+    def offering(self, data):
+        text, dot, _ = bytes(data).rpartition(b"\r\n.\r\n")
+        at = 0
+        moment()
+        for cut in (len(text), len(text) + len(dot), len(data)) if dot else (len(data),):
+            assert offer(self, data[at:cut]) == cut - at, "these fit"
+            at = cut
+            moment()
+        return len(data)
+
+    Ledger.step, SocketChannel.send, SocketChannel.offer = step, send, offering
 
 
 class Doomed:
     """A process, begun before any thread is, that imports ``spool`` when it is told where to."""
 
-    def __init__(self, spool, point):
+    def __init__(self, spool, point, connections=1):
         read, self._say = os.pipe()
         self._pid = os.fork()
         if not self._pid:
             try:
                 mortal(point)
-                run(spool, os.read(read, 100).decode())
+                run(spool, os.read(read, 100).decode(), connections=connections)
             finally:
                 os._exit(0)
         os.close(read)
@@ -97,5 +108,37 @@ def test_killed_at_any_write_one_message_at_most_comes_twice_and_is_named(tmp_pa
             assert again.lines == []
             assert point > 8 * len(MAIL)
             assert doubled_in_all >= len(MAIL)
+            return
+    raise AssertionError("the list of moments does not end")
+
+
+@pytest.mark.timeout(180)
+def test_killed_with_several_connections_one_message_of_each_at_most_comes_twice_and_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "WORTH", 1)
+    found, connections, doubled_in_all, most = letters(14), 3, 0, 0
+    wanted = Counter(one.content for one in found)
+    for point in range(1, 400, 3):
+        spool = tmp_path / f"spool{point}"
+        arrive(spool, found)
+        doomed = Doomed(spool, point, connections)
+        with RecordingServer() as server:
+            died = doomed.died(server.url)
+            server.settle()
+            with ledger(spool) as book:
+                doubt = {number for _, number in book.in_doubt()}
+            again = run(spool, server.url, connections=connections)
+        got = Counter(message.content for message in server.messages)
+        named = {int(which) for trouble in again.troubles for which in DOUBT.findall(trouble)}
+        doubled = list((got - wanted).elements())
+        assert wanted - got == Counter(), point
+        assert named == doubt, point
+        assert len(named) <= connections, point
+        assert set(doubled) <= {found[number - 1].content for number in named}, point
+        doubled_in_all += len(doubled)
+        most = max(most, len(named))
+        if not died:
+            assert again.lines == []
+            assert most == connections
+            assert doubled_in_all >= len(found)
             return
     raise AssertionError("the list of moments does not end")
