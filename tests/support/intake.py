@@ -37,11 +37,11 @@ class Intake:
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
-    def start(self) -> None:
-        """Start it, and wait until it takes mail."""
+    def start(self, *under: str) -> None:
+        """Start it, with the words ``under`` before its command line, and wait until it takes mail."""
         before = self._starts()
         with self._told.open("ab") as log:
-            command = self.box.command(PROGRAM, "serve", user=OWNER)
+            command = self.box.command(*under, PROGRAM, "serve", user=OWNER)
             self._process = subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stderr=log)
         end = time.monotonic() + 20
         while self._starts() == before:
