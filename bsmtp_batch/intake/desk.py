@@ -63,7 +63,11 @@ class Desk:
         if self.closed is not None:
             return self.closed
         usual = Limits()
-        self._look()
+        try:
+            self._look()
+        except OSError as error:
+            why = (error.strerror or "it cannot be looked at").encode()
+            return Reply(421, b"4.3.0", self.name + b" the spool: " + why)
         if self._has(usual.min_free, usual.min_inodes):
             return None
         now = self._now()

@@ -63,9 +63,12 @@ class Spill:
     def _publish(self, fragment: Fragment, route: Route, wanted: Callable[[], bool]) -> None:
         fragment.add(END)
         require_room(route.home, route.limits, fragment.in_memory())
-        if not wanted():
-            raise TimeoutError(errno.ETIMEDOUT, "nobody waits for it any more")
-        key = fragment.publish(self._message.queue_id, lambda: None)
+
+        def undisturbed() -> None:
+            if not wanted():
+                raise TimeoutError(errno.ETIMEDOUT, "nobody waits for it any more")
+
+        key = fragment.publish(self._message.queue_id, undisturbed)
         self._message.verdicts[route] = kept(key)
 
     def _add(self, text: bytes) -> None:
