@@ -11,9 +11,10 @@ import pytest
 from support.box import SPOOL
 from support.corpus import DOMAIN, Mail
 from support.debian import Unavailable, need
-from support.intake import asked, until
+from support.intake import CONFIG, asked, until
 from support.mailcheck import TRACE, assert_arrived, read_batch
 from support.odmr_raw import Wire
+from support.postfix import CONTRIB, main_cf
 from support.postfix_lmtp import PORT, LmtpHub
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("lmtp")]
@@ -121,6 +122,37 @@ def test_a_message_for_several_customers_comes_over_once_and_is_in_the_route_of_
         hub.intake.wait_waiting(route, 1)
         mine = tuple(r for r in everybody if r.endswith("@" + route))
         assert_arrived([Mail(1, "", "a@world.example", mine, TEXT)], read_batch(hub.intake.sealed(route)))
+
+
+def test_more_recipients_than_one_transaction_has_come_in_two(hub: LmtpHub) -> None:
+    route = hub.route()
+    rcpts = tuple(f"crew{n}@{route}" for n in range(1200))
+    hub.provider.wait(hub.provider.inject([Mail(1, "", "a@world.example", rcpts, TEXT)]))
+    hub.intake.wait_waiting(route, 2)
+    parcels = read_batch(hub.intake.sealed(route))
+    assert sorted(r for p in parcels for r in p.rcpts) == sorted(rcpts)
+    assert sorted(len(p.rcpts) for p in parcels) == [200, 1000]
+
+
+def test_a_site_sends_what_it_has_for_anybody_to_its_hub(hub: LmtpHub) -> None:
+    """With the lines for a site, mail for domains that have no route here takes the one of ``lmtp_route``."""
+    hub.box.batch("route", "add", "hub.example")
+    lines = dict(re.findall(r"(\S+) = (.*)\n", main_cf((CONTRIB / "postfix-master.cf").read_text(), "h")))
+    before = {name: hub.provider.setting(name) for name in lines}
+    settings = hub.box.path(CONFIG)
+    text = settings.read_text()
+    with hub.intake.away():
+        settings.write_text(text + 'lmtp_route = "hub.example"\n')
+    hub.provider.reconfigure(**lines)
+    mail = Mail(1, "", "crew@world.example", ("anna@shop.example", "berit@bank.example"), TEXT)
+    try:
+        hub.provider.wait(hub.provider.inject([mail]))
+        hub.intake.wait_waiting("hub.example", 1)
+    finally:
+        with hub.intake.away():
+            settings.write_text(text)
+        hub.provider.reconfigure(**before)
+    assert_arrived([mail], read_batch(hub.intake.sealed("hub.example")))
 
 
 @pytest.mark.parametrize("policy", ["remove", "refuse"])

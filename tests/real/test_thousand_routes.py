@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.real, pytest.mark.xdist_group("lmtp"), pytest.mark.tim
 
 MESSAGES, ROUTES = 10_000, 1_000
 DOMAINS = [f"c{n}.site.example" for n in range(ROUTES)]
-KILLS = [1_500, 4_000, 7_000]
-"""After how many deliveries the daemon is killed."""
+KILLS = {1_500: signal.SIGKILL, 3_500: signal.SIGTERM, 5_500: signal.SIGKILL, 7_500: signal.SIGKILL}
+"""After how many deliveries the daemon is ended, and how."""
 LATE = ["strace", "-D", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=fsync"]
 LATE += ["-e", "inject=fsync:delay_exit=20000"]
 """Under this there is time between a commit and the answers: most kills come there, where mail is ours and the mail
@@ -59,17 +59,17 @@ class Deliveries:
         self._file.close()
 
 
-@pytest.mark.parametrize("kills", [[], KILLS], ids=["undisturbed", "killed"])
-def test_nothing_is_lost_and_nothing_is_there_twice(hub: LmtpHub, kills: list[int]) -> None:
+@pytest.mark.parametrize("kills", [{}, KILLS], ids=["undisturbed", "killed"])
+def test_nothing_is_lost_and_nothing_is_there_twice(hub: LmtpHub, kills: dict[int, signal.Signals]) -> None:
     sent = letters(MESSAGES, DOMAINS)
     seen = Deliveries(hub)
     if kills:
         hub.intake.end()
         hub.intake.start(*LATE)
     with Flood(hub.box, PORT, sent):
-        for count in kills:
+        for count, how in kills.items():
             seen.wait(count)
-            hub.intake.end(signal.SIGKILL)
+            hub.intake.end(how)
             hub.intake.start(*LATE)
             hub.box.run("postqueue", "-c", hub.provider.directory, "-f")
     drained(hub, seen)

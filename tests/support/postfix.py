@@ -97,6 +97,10 @@ class Postfix:
         self.box.run("postconf", "-c", self.directory, "-e", *(f"{k} = {v}" for k, v in settings.items()))
         self.reload()
 
+    def setting(self, name: str) -> str:
+        """A setting of the running instance."""
+        return self.box.run("postconf", "-c", self.directory, "-h", name).stdout.decode().strip()
+
     def reload(self) -> None:
         """Make the running instance read its files again."""
         self.box.run("postfix", "-c", self.directory, "reload")
