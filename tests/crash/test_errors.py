@@ -16,10 +16,12 @@ from support.matrix import Tally
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(3600 if matrix.full() else 300)]
 
 POINTS = 24
+NAMES = [name for name in CASES if not name.startswith("LMTP, repeated")]
+"""A repetition differs in what the drain finds, and that is in the cases of seal as well."""
 FILLING = ("write", "pwrite64", "openat", "fsync", "fdatasync", "mkdir", "mkdirat", "rename", "link", "fallocate")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_input_output_error_loses_nothing(bench: Bench, tally: Callable[[str, str], Tally], name: str) -> None:
     case = CASES[name]
     points = matrix.sample(matrix.fail_points(bench.clean(case), bench.nodes.home), POINTS)
@@ -28,7 +30,7 @@ def test_an_input_output_error_loses_nothing(bench: Bench, tally: Callable[[str,
     counted.verdict()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_full_disk_loses_nothing(bench: Bench, tally: Callable[[str, str], Tally], name: str) -> None:
     case = CASES[name]
     calls = matrix.fail_points(bench.clean(case), bench.nodes.home)

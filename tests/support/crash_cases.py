@@ -372,7 +372,7 @@ class Bench:
             self.nodes.become(self.start(case))
             ended = self.traced(case, strace.kill_at(point.name, point.ordinal))
             if not (ended.code == KILLED and strace.was_killed(self.log)):
-                tally.missed(point)
+                tally.missed(point, by_chance=case in LMTP)
                 continue
             tally.hit(case.outcome(self.nodes))
             heard = case.step(self.nodes).program == "lmtp" and self.nodes.told_yes
@@ -385,7 +385,7 @@ class Bench:
             ended = self.traced(case, strace.fail_at(point.name, point.ordinal, error, onwards=onwards))
             calls = strace.parse(self.log)
             if not any(call.injected for call in calls):
-                tally.missed(point)
+                tally.missed(point, by_chance=case in LMTP)
                 continue
             tally.hit(f"exit {ended.code}")
             if ended.code not in (0, 75):
