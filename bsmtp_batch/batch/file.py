@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from bsmtp_batch.batch.events import LF, Event, Limits, Message, Severity, Summary
+from bsmtp_batch.batch.frames import Frame, Framer, Torn
 from bsmtp_batch.batch.reader import Reader
 from bsmtp_batch.wire.dots import Canonicaliser, Unstuffer
 
@@ -15,7 +16,7 @@ CHUNK = 1 << 18
 
 
 class Changed(OSError):
-    """The file is shorter than it was when it was scanned: somebody else writes to it."""
+    """The file is not what it was when it was scanned: somebody else writes to it."""
 
 
 class BatchFile:
@@ -46,6 +47,24 @@ class BatchFile:
             yield from reader.feed(chunk)
         yield from reader.close()
         self.size, self.sha256, self.summary = size, digest.hexdigest(), reader.summary
+
+    def frames(self) -> Iterator[Frame]:
+        """Where the messages of a batch stand that a strict :meth:`scan` found sound, at twice its speed or more.
+
+        Texts may be read in between. Raises :class:`Changed` when it is no such batch any more, and ``OSError``.
+        """
+        framer, at = Framer(), 0
+        try:
+            while chunk := self._at(at):
+                at += len(chunk)
+                yield from framer.feed(chunk)
+            framer.close()
+        except Torn as error:
+            raise Changed("the batch was changed while it was read") from error
+
+    def _at(self, offset: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(CHUNK)
 
     def content(self, message: Message) -> Iterator[bytes]:
         """The content of ``message``: CRLF line ends, no added dots; its hash is ``message.sha256``."""

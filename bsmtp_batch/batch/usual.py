@@ -26,15 +26,16 @@ _END = b"\r\n.\r\n"
 _STUFFED = b"\r\n.."
 _PATH = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.]++@[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+"
 _MORE = rb"(?: [!-~]++)*+"
-_ENVELOPE = (
+ENVELOPE = (
     rb"MAIL FROM:<((?:" + _PATH + rb")?+)>(" + _MORE + rb")\r\n"
     rb"((?:RCPT TO:<" + _PATH + rb">" + _MORE + rb"\r\n)++)DATA(?=\r\n)"
 )
-_first = re.compile(_ENVELOPE).match
+"""The usual MAIL, RCPT and DATA: three groups, and the line end behind DATA is left."""
+_first = re.compile(ENVELOPE).match
 # All in one search: each CR that is not followed by LF and something else than a dot, which is wherever something
 # begins, ends or is odd; and where it is the end of a message, the envelope behind it. A pattern with a fixed first
 # octet is searched for by memchr. Possessive, so that nothing is tried twice.
-_marks = re.compile(rb"\r(?!\n[^.])(?:\n\.\r\n(?:" + _ENVELOPE + rb")?+)?+").finditer
+_marks = re.compile(rb"\r(?!\n[^.])(?:\n\.\r\n(?:" + ENVELOPE + rb")?+)?+").finditer
 _dots = re.compile(rb"\r(?!\n[^.])").finditer
 _lines = re.compile(rb"(?s:.{0,%d}\n)*+" % (MAX_TEXT_LINE + 1)).match
 
@@ -157,7 +158,7 @@ class Skim:
             close = at + 2
             if close > sure:
                 sure = self._facts.sure(self.pos)  # not before there is a message: a large one goes another way
-            found = _envelope(envelope, parameters)
+            found = usual_envelope(envelope, parameters)
             if found is None or close > sure or not self._take(found, text, close, dots, digests):
                 return
             self.pos = at + len(_END)
@@ -219,8 +220,9 @@ def transactions(data: bytes, base: int) -> list[Message] | None:
 _new = tuple.__new__  # a message is made of its values in order, without the detour of naming each
 
 
-def _envelope(groups: tuple[bytes, ...], parameters: bool) -> tuple[Mail, tuple[Rcpt, ...]] | None:
-    """The envelope in ``groups`` of the pattern; None where the grammar has to look at it, or refuses it."""
+def usual_envelope(groups: tuple[bytes, ...], parameters: bool) -> tuple[Mail, tuple[Rcpt, ...]] | None:
+    """The envelope in ``groups`` of :data:`ENVELOPE`; None where the grammar refuses it, or has to look at it because
+    of parameters and may not."""
     path, more, lines = groups
     if more or b"> " in lines:
         return _with_parameters(path, more, lines) if parameters else None
