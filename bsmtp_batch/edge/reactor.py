@@ -100,6 +100,13 @@ class Connection:
             self._shut()
             self._attend()
 
+    def finish(self) -> None:
+        """End it once all is written, for a client that has said its last word."""
+        if self._out:
+            self.close()
+        else:
+            self.abort()
+
     def abort(self) -> None:
         """End it now."""
         if not self._gone:
@@ -208,7 +215,10 @@ class Reactor:
             for number, mask in self._epoll.poll(self._every):
                 ready = self._ready.get(number)
                 if ready is not None:
-                    self._guarded(ready, mask)
+                    try:
+                        ready(mask)
+                    except Exception as error:  # noqa: BLE001 - one connection must not end the others
+                        self._failed(ready, error)
             self._turned()
             if self._dropped:
                 self._bury()
@@ -297,14 +307,12 @@ class Reactor:
         while self._calls:
             self._calls.popleft()()
 
-    def _guarded(self, ready: Callable[[int], None], mask: int) -> None:
-        try:
-            ready(mask)
-        except Exception as error:  # noqa: BLE001 - one connection must not end the others, and must be told of
-            owner = getattr(ready, "__self__", None)
-            if isinstance(owner, Connection):
-                owner.abort()
-            self._broken(error)
+    def _failed(self, ready: Callable[..., None], error: Exception) -> None:
+        """A handler raised ``error``: its connection ends, and no other."""
+        owner = getattr(ready, "__self__", None)
+        if isinstance(owner, Connection):
+            owner.abort()
+        self._broken(error)
 
     def _bury(self) -> None:
         while self._dropped:
@@ -317,7 +325,10 @@ class Reactor:
     def _sweep(self, now: float) -> None:
         for connection in list(self._connections):
             if now >= connection.deadline:
-                self._guarded(lambda _, late=connection: late.expire(), 0)  # type: ignore[misc]  # bound at once
+                try:
+                    connection.expire()
+                except Exception as error:  # noqa: BLE001 - as above
+                    self._failed(connection.expire, error)
         for listening, ready in self._listeners:
             if listening.fileno() not in self._ready:
                 self.attend(listening, ready, 0, select.EPOLLIN)

@@ -31,8 +31,6 @@ from bsmtp_batch.wire.events import (
 )
 from bsmtp_batch.wire.session import Protocol, Reading, Role, Session, State
 
-EXTENSIONS = b"PIPELINING\n8BITMIME\nSMTPUTF8\nDSN\nENHANCEDSTATUSCODES\nCHUNKING\nXFORWARD IDENT"
-"""What is offered, beside SIZE. Of what XFORWARD can tell only the queue id is of use here."""
 TURN = 100
 """Commands that are answered before others have their turn."""
 
@@ -41,6 +39,7 @@ _SENDER_OK = Reply(250, b"2.1.0", b"ok")
 _RCPT_OK = Reply(250, b"2.1.5", b"ok")
 _GO_AHEAD = Reply(354, b"", b"go ahead, and end with a dot")
 _TOO_MANY = Reply(452, b"4.5.3", b"too many recipients for one message")
+_GOODBYE = Reply(221, b"2.0.0", b"goodbye")
 _NOT_HERE = Reply(502, b"5.5.1", b"not here")
 
 
@@ -64,10 +63,12 @@ class Conversation:
         """Messages that will not be completed and have left something on the disk."""
         self.behind = False
         self.over = False
+        self.quitted = False
+        """Whether it is over because the client said so: nothing more comes from it."""
 
     def greeting(self) -> bytes:
         """The first thing to write."""
-        return self._session.send(Reply(220, b"", self._desk.name + b" LMTP"))
+        return self._session.send(self._desk.greeting)
 
     def receive(self, data: bytes) -> bytes:
         """The octets to write for ``data`` (``b""``: the end of the input)."""
@@ -131,8 +132,7 @@ class Conversation:
 
     def _hello(self, _: Helo) -> bytes:
         self._forget()
-        size = b"SIZE %d" % self._desk.bounds.octets if self._desk.bounds.octets else b"SIZE"
-        return self._counted(Reply(250, b"", b"\n".join((self._desk.name, EXTENSIONS, size))))
+        return self._counted(self._desk.hello)
 
     def _xforward(self, forward: Xforward) -> bytes:
         for name, value in forward.attributes:
@@ -199,7 +199,8 @@ class Conversation:
 
     def _quit(self, _: Quit) -> bytes:
         self._end_it()
-        return self._session.send(Reply(221, b"2.0.0", b"goodbye"))
+        self.quitted = True
+        return self._session.send(_GOODBYE)
 
     def _violated(self, violation: Violation) -> bytes:
         self._faults += 1

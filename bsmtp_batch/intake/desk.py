@@ -11,6 +11,8 @@ from bsmtp_batch.intake.routing import Refused, Route, Routes
 from bsmtp_batch.spool.names import Limits
 from bsmtp_batch.wire.events import Reply
 
+EXTENSIONS = b"PIPELINING\n8BITMIME\nSMTPUTF8\nDSN\nENHANCEDSTATUSCODES\nCHUNKING\nXFORWARD IDENT"
+"""What is offered, beside SIZE. Of what XFORWARD can tell only the queue id is of use here."""
 LOOK = 0.1
 """Seconds for which a look at the free space is believed."""
 FLOOR = 10.0
@@ -47,6 +49,9 @@ class Desk:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name.encode()
+        self.greeting = Reply(220, b"", self.name + b" LMTP")
+        size = b"SIZE %d" % bounds.octets if bounds.octets else b"SIZE"
+        self.hello = Reply(250, b"", b"\n".join((self.name, EXTENSIONS, size)))
         self.routes = routes
         self.bounds = bounds
         self.closed: Reply | None = None

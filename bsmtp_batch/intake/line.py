@@ -150,7 +150,7 @@ class Line:
         if conversation.dropped:
             self._sweep()
         if conversation.over:
-            self._connection.close()
+            (self._connection.finish if conversation.quitted else self._connection.close)()
         elif conversation.complete is not None:
             self._connection.deadline = float("inf")
             self._complete(conversation.complete)

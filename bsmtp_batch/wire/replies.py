@@ -19,7 +19,7 @@ MAX_REPLY = 65536
 """Octets of one whole reply, all its lines together."""
 
 USUAL = 60
-"""Octets of words up to which they are remembered: what servers say again and again is short."""
+"""Octets of one line up to which it is remembered: what servers say again and again is short."""
 _LINE_OUT = 512 - len(b"250 ") - len(b"\r\n")
 
 # Reply-line = Reply-code [ ("-" / SP) textstring ]; a code alone on its line ends the reply (section 4.2.1).
@@ -42,7 +42,7 @@ def format_reply(reply: Reply) -> bytes:
     the standard, rather than letting them break the framing. Raises ``ValueError`` for a code or status that does not
     exist, or that contradict each other.
     """
-    if len(reply.text) > USUAL:  # made for one occasion
+    if len(reply.text) > USUAL and b"\n" not in reply.text:  # made for one occasion
         return _format.__wrapped__(reply.code, reply.status, reply.text)
     return _format(reply.code, reply.status, reply.text)
 
