@@ -121,3 +121,15 @@ def test_a_message_over_the_limit_goes_back_to_its_sender(exim: Exim, intake: In
     assert back.sender == "" and b"5.3.4" in back.content
     exim.recorder.clear()
     assert intake.waiting(route) == []
+
+
+def test_a_message_within_the_limit_is_not_sent_back_for_the_size_that_exim_tells(
+    exim: Exim, intake: Intake, route: str
+) -> None:
+    """SIZE is an estimate; Exim's is more than a thousand octets above the truth."""
+    limits = exim.box.path(f"{SPOOL}/out/{route}/limits")
+    limits.write_text(re.sub(r"(?m)^max_size .*", "max_size 3000", limits.read_text()))
+    mail = Mail(1, "", "just.right@world.example", (f"crew@{route}",), b"Subject: x\n\n" + b"full\n" * 450)
+    exim.wait(exim.inject([mail]))
+    intake.wait_waiting(route, 1)
+    assert_arrived([mail], read_batch(intake.sealed(route)))
