@@ -256,6 +256,30 @@ def test_a_full_disk_leaves_the_mail_in_the_queue(hub: LmtpHub) -> None:
     assert_arrived([mail], read_batch(hub.intake.sealed(route)))
 
 
+def test_with_less_room_than_the_reserve_nothing_is_taken_and_nothing_is_sent_back(hub: LmtpHub) -> None:
+    """The whole spool is on a small disk that somebody else fills: 421 until there is room again."""
+    route, small = hub.route(), "/var/spool/small"
+    hub.box.run("install", "-d", small)
+    hub.box.run("mount", "-t", "tmpfs", "-o", "size=40m,mode=750,uid=bsmtp-batch,gid=bsmtp-batch", "tmpfs", small)
+    hub.box.batch("route", "add", route, spool=small)
+    settings = hub.box.path(CONFIG)
+    text = settings.read_text()
+    with hub.intake.away():
+        settings.write_text(text.replace(f'"{SPOOL}"', f'"{small}"'))
+    try:
+        hub.box.run("fallocate", "-l", "25M", f"{small}/somebody")
+        (queue_id,) = hub.provider.inject([letter(route)])
+        assert "421 4.3.1" in kept(hub, queue_id)
+        hub.box.run("rm", f"{small}/somebody")
+        tried_again(hub, queue_id)
+        hub.box.batch("seal", route, spool=small)
+    finally:
+        with hub.intake.away():
+            settings.write_text(text)
+    (batch,) = hub.box.path(f"{small}/out/{route}/ready").glob("*.bsmtp")
+    assert_arrived([letter(route)], read_batch(batch.read_bytes()))
+
+
 # --- handed over again ----------------------------------------------------------------------------------------------
 
 
