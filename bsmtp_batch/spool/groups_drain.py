@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -24,11 +25,13 @@ from bsmtp_batch.spool.groups_file import (
     LEFT,
     ODD,
     OPEN,
+    UNREAD,
     Gap,
     Name,
     Place,
     Record,
     chunks,
+    cut_name,
     head,
     is_void,
     is_whole,
@@ -42,6 +45,11 @@ from bsmtp_batch.spool.listing import open_regular
 from bsmtp_batch.spool.medium import write_part
 from bsmtp_batch.spool.store import REASON
 
+RETRY = 600
+"""Seconds until what the disk does not give back is asked for again."""
+GIVE_UP = 5 * 86400
+"""Seconds after which that is left to people."""
+
 
 def drain(spool: str) -> list[str]:
     """Move what group files hold to ``new/`` of its routes; whoever comes second waits and finds nothing left to do.
@@ -51,7 +59,7 @@ def drain(spool: str) -> list[str]:
     """
     directory = f"{spool}/{GROUPS}"
     try:
-        if not any(_is_work(name) for name in os.listdir(directory)):
+        if not any(_is_work(directory, name) for name in os.listdir(directory)):
             return []
     except FileNotFoundError:
         return []
@@ -62,9 +70,19 @@ def drain(spool: str) -> list[str]:
         durable.unlock(held)
 
 
-def _is_work(name: str) -> bool:
-    found = parse_name(name)
-    return found is not None and found.kind != ODD
+def _is_work(directory: str, entry: str) -> bool:
+    name = parse_name(entry)
+    if name is None or name.kind == ODD:
+        return False
+    if name.kind != UNREAD:
+        return True
+    try:
+        path = f"{directory}/{entry}"
+        tried, first = os.stat(path).st_mtime, os.stat(path + REASON).st_mtime
+    except FileNotFoundError:
+        return False
+    # Not for ever: after days the KEYs of what was in it, and came to its route at the time, are forgotten.
+    return time.time() - tried >= RETRY and time.time() - first < GIVE_UP
 
 
 @dataclass
@@ -91,7 +109,8 @@ class _Drain:
         found = [name for entry in os.listdir(self._directory) if (name := self._sorted_out(entry)) is not None]
         for name in [one for one in found if one.kind == OPEN]:
             self._close(name.name)
-        found = [name for entry in sorted(os.listdir(self._directory)) if (name := parse_name(entry)) is not None]
+        entries = [entry for entry in sorted(os.listdir(self._directory)) if _is_work(self._directory, entry)]
+        found = [name for entry in entries if (name := parse_name(entry)) is not None]
         with scratch(self._spool) as self._scratch:
             self._all(found)
         return self._said
@@ -99,7 +118,7 @@ class _Drain:
     def _all(self, found: list[Name]) -> None:
         # What was given up is synced file by file: the error its writer met would be met by a sync of everything, too.
         for one_by_one in (True, False):
-            chosen = [n for n in found if n.kind in (FULL, FAILED, LEFT) and (n.kind == FAILED) is one_by_one]
+            chosen = [n for n in found if n.kind != OPEN and (n.kind == FAILED) is one_by_one]
             self._move(chosen, one_by_one=one_by_one)
 
     def _sorted_out(self, entry: str) -> Name | None:
@@ -149,6 +168,10 @@ class _Drain:
 
     def _spread(self, name: Name, syncer: Syncer) -> _Group:
         """Put each message of a group file under its name in ``new/``; durable when the syncer has synced."""
+        group = self._try(name, syncer)
+        return self._try(name, syncer) if group.unreadable else group
+
+    def _try(self, name: Name, syncer: Syncer) -> _Group:
         group = _Group(f"{self._directory}/{name.name}", name)
         try:
             fd = open_regular(group.path)
@@ -160,7 +183,8 @@ class _Drain:
             places = [place for record in records for place in record.places]
             group.places = len(places)
             pourer.pour(places)
-            group.homeless, group.reasons, group.unreadable = pourer.homeless, pourer.reasons, pourer.unreadable
+            group.homeless, group.reasons = pourer.homeless, pourer.reasons
+            group.unreadable = group.unreadable or pourer.unreadable
         finally:
             os.close(fd)
         return group
@@ -204,6 +228,7 @@ class _Drain:
                 self._set_aside(group)
             elif not self._keep(group):
                 durable.remove(group.path)
+                durable.remove(group.path + REASON)
         durable.fsync_dir(self._directory)
 
     def _keep(self, group: _Group) -> bool:
@@ -227,10 +252,12 @@ class _Drain:
         return group.name.kind == LEFT
 
     def _set_aside(self, group: _Group) -> None:
-        """The disk does not give it back: keep all of it as it is."""
-        odd = f"{self._directory}/{group.name.base}{ODD}"
-        os.rename(group.path, odd)
-        self._tell_odd(odd, f"{group.unreadable}; what could be read is in new/ of its routes")
+        """The disk does not give it back: keep all of it as it is, and try again later."""
+        path = f"{self._directory}/{cut_name(group.name.base, UNREAD, group.name.limit)}"
+        os.rename(group.path, path)
+        if group.name.kind != UNREAD:
+            self._tell_odd(path, f"{group.unreadable}; what could be read has gone on, the rest is asked for again")
+        os.utime(path)
 
     def _tell_odd(self, path: str, reason: str) -> None:
         durable.write_file(path + REASON, (reason + "\n").encode())

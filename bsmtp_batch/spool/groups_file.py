@@ -27,16 +27,16 @@ GROUPS = "groups"
 DRAIN_LOCK = "drain.lock"
 PAGE = 4096
 CHUNK = 1 << 20
-OPEN, FULL, FAILED, LEFT, ODD = "", ".full", ".failed", ".left", ".odd"
+OPEN, FULL, FAILED, LEFT, UNREAD, ODD = "", ".full", ".failed", ".left", ".unread", ".odd"
 """A group file that is written to; one that is to be drained; one whose writer met an error; what waits for a route
-that is not there; what could not be read."""
+that is not there; one that the disk did not give back, which is tried again; octets that are no record."""
 
 _MAGIC = b"bsmtp-batch group 1 "
 _LINE = re.compile(
     rb"bsmtp-batch group 1 ([0-9a-f]{24}) (\d{20}) (\d{8}) (\d{10}) (\d{15}) ([0-9a-f]{64}) ([0-9a-f]{16})\n"
 )
 _LINE_SIZE = len(_MAGIC) + 24 + 1 + 20 + 1 + 8 + 1 + 10 + 1 + 15 + 1 + 64 + 1 + 16 + 1
-_NAME = re.compile(r"([0-9a-f]{24})(?:\.(\d{1,18})(\.failed)|(\.full|\.left|\.odd))?")
+_NAME = re.compile(r"([0-9a-f]{24})(?:(?:\.(\d{1,18}))?(\.failed|\.unread)|(\.full|\.left|\.odd))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +113,13 @@ def parse_name(name: str) -> Name | None:
     found = _NAME.fullmatch(name)
     if found is None:
         return None
-    base, limit, failed, kind = found.groups()
-    return Name(name, base, failed or kind or OPEN, int(limit) if failed else None)
+    base, limit, cut, kind = found.groups()
+    return Name(name, base, cut or kind or OPEN, int(limit) if limit else None)
 
 
-def failed_name(base: str, limit: int) -> str:
-    """The name of a group file that was given up; what was acknowledged ends at octet ``limit``."""
-    return f"{base}.{limit}{FAILED}"
+def cut_name(base: str, kind: str, limit: int | None) -> str:
+    """The name of a group file that was given up, or cannot be read; what was acknowledged ends at octet ``limit``."""
+    return f"{base}{kind}" if limit is None else f"{base}.{limit}{kind}"
 
 
 def padded(size: int) -> int:

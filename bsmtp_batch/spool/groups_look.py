@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bsmtp_batch.spool import names
-from bsmtp_batch.spool.groups_file import GROUPS, LEFT, ODD, Place, Record, parse_name, scan
+from bsmtp_batch.spool.groups_file import GROUPS, LEFT, ODD, UNREAD, Place, Record, parse_name, scan
 from bsmtp_batch.spool.listing import Odd, open_regular
 from bsmtp_batch.spool.store import REASON
 
@@ -45,6 +45,8 @@ def look(spool: str) -> Grouped:
         if name.kind == ODD:
             found.odd.append(Odd(path, "could not be read as acknowledged mail" + _reason(path)))
             continue
+        if name.kind == UNREAD:
+            found.odd.append(Odd(path, "could not be read" + _reason(path)))
         try:
             places = [p for p in _places(path, name.base, name.limit) if not _is_elsewhere(spool, p)]
         except FileNotFoundError:

@@ -11,10 +11,11 @@ from contextlib import contextmanager, suppress
 
 from bsmtp_batch.spool import durable, names
 from bsmtp_batch.spool.groups_file import (
+    FAILED,
     GROUPS,
     PAGE,
     Entry,
-    failed_name,
+    cut_name,
     head,
     new_base,
     padded,
@@ -136,7 +137,7 @@ class GroupWriter:
                 os.ftruncate(fd, self._end)
             with suppress(OSError):
                 if self._end:
-                    os.rename(path, f"{self._directory}/{failed_name(self._base, self._end)}")
+                    os.rename(path, f"{self._directory}/{cut_name(self._base, FAILED, self._end)}")
                 else:
                     os.unlink(path)
                 durable.fsync_dir(self._directory)

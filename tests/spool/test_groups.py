@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from support.spooldir import make_route
 
 from bsmtp_batch.spool import (
     groups,
+    groups_drain,
     groups_file,
     groups_pour,
     groups_scratch,
@@ -420,11 +422,63 @@ def test_what_the_disk_does_not_give_back_does_not_keep_the_rest(spool: str, mon
             raise OSError(5, "Input/output error")
         return real(fd, size, at)
 
+    with monkeypatch.context() as patch:
+        patch.setattr(groups_file.os, "pread", pread)
+        (said,) = drain(spool)
+        assert "cannot be read" in said
+        assert new(spool) == expected(entry(1), entry(3), entry(4))
+        unread, reason = files(spool)
+        assert (unread[24:], reason) == (".unread", unread + ".reason") and len(look(spool).odd) == 1
+        tried = time.time() - groups_drain.RETRY
+        os.utime(f"{spool}/groups/{unread}", (tried, tried))
+        assert drain(spool) == [] and len(files(spool)) == 2
+    assert drain(spool) == [] and len(files(spool)) == 2, "asked for again at once"
+    os.utime(f"{spool}/groups/{unread}", (tried, tried))
+    os.utime(f"{spool}/groups/{reason}", (tried, tried - groups_drain.GIVE_UP))
+    assert drain(spool) == [] and len(files(spool)) == 2, "asked for again after the KEYs are forgotten"
+    os.utime(f"{spool}/groups/{reason}", (tried, tried))
+    assert drain(spool) == [] and files(spool) == []
+    assert new(spool) == expected(*map(entry, (1, 2, 3, 4)))
+
+
+def test_what_is_not_given_back_once_is_asked_for_again_at_once(spool: str, monkeypatch) -> None:
+    commit(spool, [entry(1)])
+    real, calls = os.pread, []
+
+    def pread(fd: int, size: int, at: int) -> bytes:
+        calls.append(at)
+        if len(calls) == 1:
+            raise OSError(5, "Input/output error")
+        return real(fd, size, at)
+
     monkeypatch.setattr(groups_file.os, "pread", pread)
-    (said,) = drain(spool)
-    assert "cannot be read" in said
-    assert new(spool) == expected(entry(1), entry(3), entry(4))
-    assert [name[24:] for name in files(spool)] == [".odd", ".odd.reason"]
+    assert drain(spool) == []
+    assert new(spool) == expected(entry(1)) and files(spool) == []
+
+
+@pytest.mark.parametrize("place", [0, PAGE, 2 * PAGE], ids=["head", "another head", "message"])
+def test_a_group_that_cannot_be_read_at_all_stays(spool: str, monkeypatch, place: int) -> None:
+    commit(spool, [entry(1)], [entry(2, more=b"y" * 2 * PAGE)])
+    real = os.pread
+
+    def pread(fd: int, size: int, at: int) -> bytes:
+        if at <= place < at + size:
+            raise OSError(5, "Input/output error")
+        return real(fd, size, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(groups_file.os, "pread", pread)
+        assert len(drain(spool)) == 1
+    unread, reason = files(spool)
+    os.utime(f"{spool}/groups/{unread}", (1, time.time() - groups_drain.RETRY))
+    assert drain(spool) == [] and files(spool) == []
+    assert new(spool) == expected(entry(1), entry(2, more=b"y" * 2 * PAGE))
+
+
+def test_what_was_given_up_and_cannot_be_read_keeps_its_end(spool: str) -> None:
+    name = groups_file.cut_name("a" * 24, groups_file.UNREAD, 8192)
+    found = groups_file.parse_name(name)
+    assert found is not None and (found.kind, found.limit) == (groups_file.UNREAD, 8192)
 
 
 # --- at the same time -------------------------------------------------------------------------------------------------
@@ -466,7 +520,7 @@ def test_names_of_group_files() -> None:
     base = groups_file.new_base()
     kinds = {name: groups_file.parse_name(name) for name in (base, f"{base}.full", f"{base}.left", f"{base}.odd")}
     assert [found and found.kind for found in kinds.values()] == ["", ".full", ".left", ".odd"]
-    failed = groups_file.parse_name(groups_file.failed_name(base, 8192))
+    failed = groups_file.parse_name(groups_file.cut_name(base, groups_file.FAILED, 8192))
     assert failed is not None and (failed.kind, failed.limit, failed.base) == (".failed", 8192, base)
     assert [groups_file.parse_name(name) for name in ("drain.lock", f".{base}", f"{base}.odd.reason", "x")] == [
         None
