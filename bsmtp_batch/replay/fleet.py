@@ -56,8 +56,8 @@ class Fleet:
         self._over, self._failure = over, None
         self._retired.clear()
         self._source = Source(deliveries, self._room)
+        wanted = self._source.worth(self._most)
         try:
-            wanted = self._source.worth(self._most)
             while len(self._lanes) < wanted:
                 self._lanes.append(Lane(self._target, self._post))
             for lane in sorted(self._lanes, key=lambda lane: lane.connection is None)[:wanted]:
@@ -67,12 +67,11 @@ class Fleet:
         except BaseException:
             self._cut()
             raise
+        for lane in self._lanes:  # in any case: the next run is about another batch, and this one's file is closed
+            self._put_back(lane.stash)
+            lane.stash = None
         if self._failure is not None:
             raise self._failure
-        for lane in self._lanes:
-            if lane.stash is not None:
-                self._source.put_back(lane.stash)
-                lane.stash = None
         return self._source.left()
 
     def close(self) -> None:

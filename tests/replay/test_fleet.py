@@ -6,13 +6,15 @@ import os
 import random
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import pytest
-from support.fleet import posts, replay
+from support.fleet import Target, posts, replay
 from support.sink import DROP, Data, EndOfData, MailFrom, RcptTo, Say, Sink
 
 from bsmtp_batch.replay import source
 from bsmtp_batch.replay.contract import Kind
+from bsmtp_batch.replay.engine import Engine
 from bsmtp_batch.wire.events import Helo, Quit, Reply
 from bsmtp_batch.wire.session import Protocol
 
@@ -259,6 +261,44 @@ def test_a_commit_that_fails_sends_no_dot_and_loses_no_outcome(tmp_path):
     assert all(one.kinds == [GOOD] for one in found if one.results)
 
 
+@pytest.mark.parametrize("failing", [2, 4, 6])
+def test_a_message_of_a_run_that_failed_is_not_handed_in_by_the_next(tmp_path, failing):
+    """The next run is about another batch, and the first one's file is closed by then."""
+    calls = [0]
+
+    def commit():
+        calls[0] += 1
+        if calls[0] == failing:
+            raise RuntimeError("the ledger is full")
+
+    batches = [tmp_path / "first", tmp_path / "second"]
+    for directory in batches:
+        directory.mkdir()
+    first, second = posts(batches[0], 40, commit=commit), posts(batches[1], 5)
+    for one in first[1::2]:
+        one.job = replace(one.job, span=None)  # unusual: it is not announced behind the one before
+    with Sink() as sink, Engine(Target(sink), connections=4) as engine:
+        with pytest.raises(RuntimeError, match="ledger"):
+            engine.run(first)
+        taken = len(sink.taken)
+        assert engine.run(second) == []
+    assert sorted(one.wire for one in sink.taken[taken:]) == sorted(one.text for one in second)
+
+
+def test_messages_that_cannot_be_read_leave_the_connections_to_the_next_batch(tmp_path):
+    def torn():
+        yield found[0]
+        raise OSError("the batch was changed")
+
+    found = posts(tmp_path, 20)
+    with Sink() as sink, Engine(Target(sink), connections=4) as engine:
+        assert engine.run(found[10:]) == []
+        with pytest.raises(OSError, match="changed"):
+            engine.run(torn())
+        assert engine.run(found[:10]) == []
+        assert numbers(sink) == list(range(1, 21))
+
+
 def test_what_fails_behind_a_reply_is_raised_when_the_others_are_answered_for(tmp_path):
     found = posts(tmp_path, 60)
     found[10].settle = lambda result: (_ for _ in ()).throw(OSError("the disk is full"))
@@ -295,10 +335,6 @@ def test_what_is_over_is_left(tmp_path):
 
 
 def test_connections_are_used_again_for_the_next_batch(tmp_path):
-    from support.fleet import Target
-
-    from bsmtp_batch.replay.engine import Engine
-
     found = posts(tmp_path, 40)
     with Sink() as sink:
         target = Target(sink)
