@@ -40,6 +40,7 @@ class Body:
         """The first line over :data:`MAX_TEXT_LINE`, 0 when there is none."""
         self._dot = b"." + commands
         self._max_line = max_line
+        self._usual = max_line >= MAX_TEXT_LINE  # what is usual may be too long for a narrower limit
         self._fresh = True  # the next octet begins a line
         self._open = 0  # octets of the unfinished line so far
         self._open_at = offset  # where that line begins
@@ -64,7 +65,7 @@ class Body:
         newline = self.newline or self._decide(buffer, pos)
         if newline is None:
             return pos, False
-        if self._fresh and newline == CRLF and (piece := text_piece(buffer, pos)):
+        if self._usual and self._fresh and newline == CRLF and (piece := text_piece(buffer, pos)):
             self._take_usual(buffer[pos : piece.end], piece)
             return piece.end + (len(self._dot) if piece.ended else 0), piece.ended
         dotted = buffer.find(newline + b".", pos)
@@ -173,7 +174,7 @@ class Body:
 
     def _check_lengths(self, piece: bytes) -> None:
         """Hop through ``piece`` in steps of the longest usual line; only a hop without a line end costs a look."""
-        step = MAX_TEXT_LINE + (2 if self.newline == CRLF else 1)
+        step = min(MAX_TEXT_LINE, self._max_line) + (2 if self.newline == CRLF else 1)
         at = 0
         while self._open or len(piece) - at >= step:
             end = -1 if self._open else piece.rfind(b"\n", at, at + step)
