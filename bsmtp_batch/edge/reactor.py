@@ -118,8 +118,8 @@ class Connection:
         """The descriptor has something to tell; called by the reactor."""
         if self._gone:
             return
-        if mask & select.EPOLLOUT and self._out:
-            self._flush()
+        if self._out:
+            self._flush()  # also when it is told of an error only: that is how we hear which
         if mask & ~select.EPOLLOUT and self._reading and not self._gone and not self._out:
             try:
                 data = self._socket.recv(READ)
@@ -293,7 +293,11 @@ class Reactor:
                 return
             connection = Connection(self, accepted)
             self._connections.add(connection)
-            connection.handler = accept(connection, address)
+            try:
+                connection.handler = accept(connection, address)
+            except Exception:
+                connection.abort()
+                raise
             connection.begin()
 
     def _hold(self) -> None:

@@ -4,6 +4,7 @@ costs more memory than one large message here."""
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -27,11 +28,12 @@ class Pool:
         self._work.put(work)
 
     def end(self, seconds: float) -> bool:
-        """Take nothing more, and wait until all is done, for so many ``seconds`` for each thread; whether it is."""
+        """Take nothing more, and wait until all is done, for so many ``seconds``; whether it is."""
+        until = time.monotonic() + seconds
         for _ in self._threads:
             self._work.put(None)
         for thread in self._threads:
-            thread.join(seconds)
+            thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:

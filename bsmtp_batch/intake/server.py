@@ -165,16 +165,14 @@ class Intake:
             self._owners.pop(id(message)).settled(message)
         self._look_at_the_end()
 
-    def _give_up(self) -> None:
+    def _give_up(self, seconds: float) -> None:
         """The disk has taken too long: who waits for it is told to come again, before he gives up himself."""
         group = self._group
         if group is None or not group.claim():
             return  # it is durable after all, or has failed: the answer is on its way
         group.given_up = True
         self._stuck = True
-        self.tell(
-            f"serve: the disk has not answered for {self.patience.disk:.0f} s: nothing more is taken until it does"
-        )
+        self.tell(f"serve: the disk has not answered for {seconds:.0f} s: nothing more is taken until it does")
         late = [(self._owners.pop(id(message)), message) for message in group.messages]
         for line, message in late:
             line.failed(message, SLOW)
@@ -184,7 +182,7 @@ class Intake:
     def _each_second(self) -> None:
         group = self._group
         if group is not None and not group.given_up and time.monotonic() - group.began > self.patience.disk:
-            self._give_up()
+            self._give_up(self.patience.disk)
         if self._stuck:
             waiting, self._waiting = self._waiting, []
             for line, message, _ in waiting:
@@ -194,6 +192,7 @@ class Intake:
             line.look(now)
         self._desk_closed()
         if now > self._deadline:
+            self._give_up(LAST)
             self.reactor.stop()
 
     def _refused(self, why: str) -> None:
