@@ -278,6 +278,13 @@ def _routes(settings: Settings) -> Iterator[Finding]:
                 "there is no such route, so nothing of this section is in force",
                 f"bsmtp-batch route add {name}, or take the section away",
             )
+    catch_all = settings.serve.lmtp_route
+    if catch_all and catch_all not in there:
+        yield Finding(
+            ("serve", "lmtp_route"),
+            f"there is no route {catch_all}: mail that has no route of its own stays with the MTA",
+            f"bsmtp-batch route add {catch_all}",
+        )
     for peer, section in settings.peers.items():
         for name in section.routes:
             if name not in there:
