@@ -74,6 +74,8 @@ class RequestReader:
         state = dialogue.asker
         if self._body is not None or dialogue.outstanding or state not in _USUALLY or dialogue.answerer is not state:
             return None
+        if data and self._buffer.inside_line:  # also of a line that was too long to be kept: this is more of it
+            return None
         line = data or self._buffer.peek(MAX_COMMAND)
         request = usual_request(line) if line else None
         if request is None:

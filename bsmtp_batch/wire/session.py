@@ -232,7 +232,7 @@ class Session:
         """
         if not data:
             self._input_ended = True
-        elif self.role is Role.SERVER and not self._buffer and (request := self._requests.usual(data)) is not None:
+        elif self.role is Role.SERVER and (request := self._requests.usual(data)) is not None:
             return [request]
         elif self._input_ended or self.reading is Reading.ENDED or self.their_state is State.ERROR:
             return []

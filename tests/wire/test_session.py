@@ -39,6 +39,7 @@ from bsmtp_batch.wire.events import (
     Xforward,
 )
 from bsmtp_batch.wire.session import Protocol, Reading, Role, Session, State
+from bsmtp_batch.wire.verbs import MAX_AUTH
 
 SMTP, LMTP = Protocol.SMTP, Protocol.LMTP
 
@@ -218,6 +219,15 @@ def test_hundred_megabyte_command_line_is_refused_in_constant_memory() -> None:
     (violation,) = server.receive(b">\r\n")
     assert isinstance(violation, Violation)
     assert violation.reply.code == 500
+
+
+def test_the_end_of_an_overlong_line_is_no_command_of_its_own() -> None:
+    server = talk_in(State.READY).server
+    assert server.receive(b"NOOP " + b"x" * MAX_AUTH) == []
+    (violation,) = server.receive(b"MAIL FROM:<a@b.example>\r\n")
+    assert isinstance(violation, Violation)
+    server.send(violation.reply)
+    assert server.receive(b"MAIL FROM:<a@b.example>\r\n") == [MailFrom(Mail(b"a@b.example"))]
 
 
 def test_chunks_make_a_message_without_any_stuffing() -> None:
