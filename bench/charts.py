@@ -17,6 +17,7 @@ from bench.servers import Server, aiosmtpd, serve
 from bench.table import Missing
 
 ROUTES = (1, 10, 100, 1000)
+MOST_FILES = 500  # a process may have 1024 open, and the peer keeps each open
 SIZES = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000)
 DELAYS = (0, 1, 2, 5, 10, 20)
 SESSIONS = 16
@@ -61,10 +62,13 @@ def by_routes(place: Place) -> dict[str, Points]:
     with place.room("chart") as room:
         message = messages.write_text(room / "message", messages.SMALL)
         names = [f"r{number}.example" for number in range(ROUTES[-1])]
-        with serve(place, room, names) as server:
-            count = place.times(4000, 32)
+        with serve(place, room, names) as ours, aiosmtpd(place, room) as peer:
+            many, few = place.times(4000, 32), place.times(1000, 16)
             return {
-                "serve, LMTP": [(n, throughput(place, server, message, count, routes=n)) for n in ROUTES],
+                "serve, LMTP": [(n, throughput(place, ours, message, many, routes=n)) for n in ROUTES],
+                "aiosmtpd, a file for each": [
+                    (n, throughput(place, peer, message, few, routes=n)) for n in ROUTES if n <= MOST_FILES
+                ],
             }
 
 

@@ -185,7 +185,9 @@ def slow_sync(room: Path) -> Path:
 def machine(place: Place) -> dict[str, Any]:
     """What the figures were taken on, without names."""
     cpu = re.search(r"(?m)^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text())
-    kind = subprocess.run(["stat", "-f", "-c", "%T", str(place.home)], capture_output=True, text=True, check=False)
+    kind = subprocess.run(
+        ["findmnt", "-n", "-o", "FSTYPE", "-T", str(place.home)], capture_output=True, text=True, check=False
+    )
     return {
         "processors": os.cpu_count(),
         "processor": cpu[1] if cpu else platform.machine(),

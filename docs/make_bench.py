@@ -66,7 +66,9 @@ def verdict(found: list[dict[str, Any]]) -> str:
     short = sum(not one["good"] for one in found if one["value"] is not None)
     if not short:
         return "yes"
-    return f"short in {short} of {len(values)} (median {statistics.median(values):.2f})"
+    return (
+        "short" if len(values) == 1 else f"short in {short} of {len(values)} (median {statistics.median(values):.2f})"
+    )
 
 
 def drawing(chart: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""One pass over a batch: parse.py FILE find|scan prints seconds of the processor and by the clock.
+"""One pass over a batch: parse.py FILE find|frames|prove prints seconds of the processor and by the clock.
 
-``find`` looks for every end of a message with one ``mmap.find`` each and does nothing with them; ``scan`` is the
-reader without a digest: framing, envelopes, and everything the strict grammar asks of the text.
+``find`` looks for every end of a message with one ``mmap.find`` each and does nothing with them; ``frames`` is
+framing and envelopes, as an import reads them; ``prove`` is the strict reader without a digest: that and everything the
+grammar asks of a text.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 import time
 
 from bsmtp_batch.batch.events import Message, Severity
-from bsmtp_batch.batch.file import CHUNK
+from bsmtp_batch.batch.file import CHUNK, BatchFile
 from bsmtp_batch.batch.reader import Reader
 
 path, what = sys.argv[1:]
@@ -24,6 +25,8 @@ with open(path, "rb") as file:
             while at >= 0:
                 count += 1
                 at = data.find(b"\r\n.\r\n", at + 5)
+    elif what == "frames":
+        count = sum(1 for _ in BatchFile(file).frames())
     else:
         reader = Reader(Severity.STRICT)
         while chunk := file.read(CHUNK):
