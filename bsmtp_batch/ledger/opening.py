@@ -63,6 +63,11 @@ def _reader(database: sqlite3.Connection, version: int) -> sqlite3.Connection:
     if version == schema.VERSION:
         database.execute("PRAGMA query_only = ON")
         return database
+    return in_memory(database)
+
+
+def in_memory(database: sqlite3.Connection) -> sqlite3.Connection:
+    """A copy of ``database``, which is closed, that can be changed without changing a file."""
     copy = _fresh(database)
     database.close()
     return copy

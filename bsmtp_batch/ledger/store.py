@@ -11,11 +11,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 from bsmtp_batch.errors import Later
-from bsmtp_batch.ledger.opening import open_database
+from bsmtp_batch.ledger.opening import in_memory, open_database
+from bsmtp_batch.ledger.results import DIRECTORY, Full, News, Results, everything, left_behind
 from bsmtp_batch.ledger.rows import (
     DONE,
     DSN_DUE,
@@ -29,6 +30,9 @@ from bsmtp_batch.ledger.rows import (
     Settled,
 )
 
+AWHILE = 2.0
+"""Seconds after which what came in a hurry gets into the database, where others can see it."""
+
 
 class Ledger:
     """The ledger in file ``path``, made when it is missing.
@@ -41,8 +45,21 @@ class Ledger:
     def __init__(self, path: str, *, read_only: bool = False, now: Callable[[], float] = time.time) -> None:
         self.path = path
         self._now = now
+        self._results: Results | None = None
+        self._pending: list[News] = []
+        """What is durable in ``_results`` and not in the database."""
+        self._folded = 0.0
+        self._read_only = read_only
         with self._guarded():
             self._database = open_database(path, read_only=read_only)
+            if read_only and (waiting := everything(path + DIRECTORY)):
+                self._database = in_memory(self._database)
+                self._write(self._database, waiting)
+        try:
+            self._recover()
+        except BaseException:
+            self._database.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -53,6 +70,22 @@ class Ledger:
     def close(self) -> None:
         """Close the database; what was committed is durable already."""
         self._database.close()
+
+    @contextmanager
+    def hurried(self) -> Iterator[None]:
+        """While it lasts many steps are made, one soon after the other: each is durable at once, in a file of its own
+        beside the database, and gets into the database together with others. Raises as everything here does."""
+        with suppress(OSError):  # the database alone is slower and nothing else
+            self._results = Results(self.path + DIRECTORY)
+        self._folded = time.monotonic()
+        try:
+            yield
+        finally:
+            try:
+                with suppress(OSError):
+                    self._fold()
+            finally:
+                self._let_go()
 
     # -- contacts and batches ------------------------------------------------------------------------------------
 
@@ -130,6 +163,7 @@ class Ledger:
     def fates(self, batch: str) -> dict[int, Fate]:
         """What is known about each message of ``batch``: name and sha256 (one blank between) of one that is imported,
         or the sha256 alone; the name of one of ours that is sent. A message never begun is absent."""
+        self._recover()
         found: dict[int, Fate] = {}
         for message, sender, state, attempts in self._rows(
             "SELECT message, sender, state, attempts FROM message WHERE batch = ?", (batch,)
@@ -143,6 +177,7 @@ class Ledger:
 
     def knows(self, batch: str) -> bool:
         """Whether any message of ``batch`` was begun."""
+        self._recover()
         return bool(self._rows("SELECT 1 FROM message WHERE batch = ? LIMIT 1", (batch,)))
 
     def step(self, batch: str, settled: Iterable[Settled]) -> None:
@@ -151,23 +186,10 @@ class Ledger:
         The outcomes of the messages before and the ``finishing`` mark of the next belong into one call, made before
         the final dot of the next is sent: that is the named window (DESIGN 5.4).
         """
-        now = self._now()
-        with self._transaction() as database:
-            # One statement for all rows: a call for each of them costs more than the rows do.
-            news = list(settled)
-            database.executemany(
-                "INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
-                " ON CONFLICT DO UPDATE SET state = ?4, attempts = ?5, changed = ?6",
-                [(batch, one.message, one.sender, one.state, one.attempts, now) for one in news],
-            )
-            database.executemany(
-                "INSERT OR REPLACE INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (batch, one.message, o.recipient, o.address, o.outcome, o.reply, o.attempt, o.dsn, now)
-                    for one in news
-                    for o in one.outcomes
-                ],
-            )
+        news = [(batch, one) for one in settled]
+        if self._results is None or not self._noted(self._results, news):
+            with self._transaction() as database:
+                self._write(database, news)
 
     def note_dsn(self, batch: str, message: int, recipients: Iterable[int], state: str) -> None:
         """Remember what became of the notice about ``recipients`` of ``message`` (``sent`` or ``kept``)."""
@@ -197,6 +219,7 @@ class Ledger:
     def in_doubt(self) -> list[tuple[str, int]]:
         """By what :meth:`fates` knows the batch, and the number, of every message whose final dot was sent, or nearly,
         and never answered."""
+        self._recover()
         rows = self._rows(
             "SELECT batch, message FROM message WHERE state = ? ORDER BY batch, message",
             (FINISHING,),
@@ -241,12 +264,88 @@ class Ledger:
             ).rowcount
             return gone + database.execute("DELETE FROM contact WHERE ended < ?", (before,)).rowcount
 
+    # -- results that come too fast ------------------------------------------------------------------------------
+
+    def _noted(self, results: Results, news: list[News]) -> bool:
+        """Whether ``news`` are durable in ``results``; if not, everything else that was there is in the database."""
+        try:
+            if time.monotonic() - self._folded > AWHILE:
+                self._fold()
+            try:
+                results.append(news)
+            except Full:
+                self._fold()
+                results.append(news)
+        except Full:
+            return False
+        except OSError:
+            # Whether it would be there after a crash, nobody knows. It is not written again: it goes to the database.
+            self._results = None
+            self._fold()
+            with suppress(OSError):
+                results.close(remove=True)
+            return False
+        self._pending += news
+        return True
+
+    def _fold(self) -> None:
+        """Take what is durable elsewhere into the database. ``OSError`` where only forgetting it there fails."""
+        if not self._pending:
+            return
+        with self._committed() as database:
+            self._write(database, self._pending)
+        self._pending = []
+        self._folded = time.monotonic()
+        if self._results is not None:
+            self._results.clear()
+
+    def _let_go(self) -> None:
+        results, self._results = self._results, None
+        if results is not None:
+            with suppress(OSError):  # who opens the ledger next removes it
+                results.close(remove=not self._pending)
+
+    def _recover(self) -> None:
+        """Take what others have left behind, who were killed, into the database."""
+        if self._read_only:
+            return
+        with self._guarded(), left_behind(self.path + DIRECTORY) as found:
+            if found:
+                with self._committed() as database:
+                    self._write(database, found)
+
+    def _write(self, database: sqlite3.Connection, news: list[News]) -> None:
+        now = self._now()
+        last = {(batch, one.message): one for batch, one in news}
+        # One statement for all rows: a call for each of them costs more than the rows do.
+        database.executemany(
+            "INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+            " ON CONFLICT DO UPDATE SET state = ?4, attempts = ?5, changed = ?6",
+            [(*key, one.sender, one.state, one.attempts, now) for key, one in last.items()],
+        )
+        database.executemany(
+            "INSERT OR REPLACE INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (batch, one.message, o.recipient, o.address, o.outcome, o.reply, o.attempt, o.dsn, now)
+                for batch, one in news
+                for o in one.outcomes
+            ],
+        )
+
     def _rows(self, question: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         with self._guarded():
+            self._fold()
             return self._database.execute(question, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._guarded():
+            self._fold()
+        with self._committed() as database:
+            yield database
+
+    @contextmanager
+    def _committed(self) -> Iterator[sqlite3.Connection]:
         with self._guarded():
             self._database.execute("BEGIN IMMEDIATE")
             try:

@@ -1,9 +1,8 @@
 """The replay over several connections: one source of messages, one ledger, and whoever is as far shares a commit.
 
-One thread does everything but waiting for a single server: it hands out the messages, notes marks and outcomes, and
-says and hears the flights of the usual case. Threads of their own per message, or per connection, would spend more on
-taking turns than the messages cost. For each connection the rules are those of one (see ``engine.py``): the outcome of
-a message is durable before the next dot of that connection, so each may leave one message in doubt.
+One thread hands out the messages, notes marks and outcomes, and says and hears the flights of the usual case: threads
+per connection would spend more on taking turns than messages cost. For each connection the rules are those of one (see
+``engine.py``): the outcome of a message is durable before its next dot, so each may leave one message in doubt.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class Fleet:
     def close(self) -> None:
         """End all connections politely."""
         if self._dead:
-            return  # threads may be on their way to tell us something; nobody waits for them
+            return  # threads may be about to tell us something; nobody waits for them
         for lane in self._lanes:
             if lane.connection is not None:
                 self._flights.leave(lane)
@@ -90,11 +89,14 @@ class Fleet:
     # -- one turn ------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        self._flights.wait(self._group.patience(self._flights.out) if self._group else 1.0)
+        self._flights.wait(self._patience() if self._group else 1.0)
         while self._inbox:
             self._inbox.popleft()()
-        if self._group and self._group.patience(self._flights.out) <= 0:
+        if self._group and self._patience() <= 0:
             self._commit()
+
+    def _patience(self) -> float:
+        return self._group.patience(self._flights.out, self._flights.took)
 
     def _busy(self) -> bool:
         if any(lane.phase not in (Phase.CLOSED, Phase.IDLE) for lane in self._lanes) or self._inbox:
@@ -122,7 +124,7 @@ class Fleet:
 
     def _room(self) -> bool:
         """Whether one more large message may be begun."""
-        large = sum(is_large(one) for lane in self._lanes for one in (lane.current, lane.following, lane.stash) if one)
+        large = sum(is_large(one) for lane in self._lanes for one in (lane.current, lane.following, lane.stash))
         return large < max(1, len(self._lanes) // 2)
 
     # -- who is given what ---------------------------------------------------------------------------------------
@@ -173,9 +175,7 @@ class Fleet:
     def _opened(self, lane: Lane, connection: Connection) -> None:
         lane.connection = connection
         if isinstance(connection, SmtpConnection):
-            lane.offered = frozenset(connection.extensions)
-            lane.patience = connection.patience
-            lane.each = connection.answers_each
+            lane.know(connection)
         self._back(lane)
 
     def _back(self, lane: Lane) -> None:
@@ -256,16 +256,17 @@ class Fleet:
         """Note durably what all of the group are about to end, and what was answered since; then let them."""
         group = self._group.take()
         started = time.monotonic()
-        if not self._no_more():
-            try:
-                for lane in group:
-                    assert lane.current is not None
-                    lane.current.mark()
-                assert group[0].current is not None
-                group[0].current.commit()
-            except Exception as failure:  # noqa: BLE001 - as above
-                self._fail(failure)
-        if self._failure is not None or self._no_more():
+        ending = [lane.current for lane in group if lane.current is not None]
+        withdrawn = self._no_more()
+        try:
+            if not withdrawn:
+                for delivery in ending:
+                    delivery.mark()
+                ending[0].commit()  # it is for all of them
+        except Exception as failure:  # noqa: BLE001 - as above
+            self._fail(failure)
+            withdrawn = True
+        if withdrawn:
             for lane in group:
                 self._withdraw(lane)
             return

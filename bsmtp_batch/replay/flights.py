@@ -37,6 +37,8 @@ class Flights:
         self._looked = 0.0
         self.out = 0
         """How many are on their way."""
+        self.took = 0.0
+        """Seconds of a flight, on average."""
 
     def say(self, lane: Lane, phase: Phase, data: bytes, *, dots: int, rcpts: int) -> None:
         """Send ``data``, after which ``lane`` is in ``phase`` and wants answers: so many to a dot, and those to an
@@ -46,7 +48,8 @@ class Flights:
         lane.dots, lane.rcpts = dots, rcpts
         lane.heard = b""
         verb = Verb.END if phase is Phase.DOT else Verb.MAIL
-        lane.until = self._now() + TIMEOUTS[verb] * lane.patience
+        lane.since = self._now()
+        lane.until = lane.since + TIMEOUTS[verb] * lane.patience
         self.out += 1
         if lane.place < 0:
             self._watch(lane)
@@ -110,6 +113,7 @@ class Flights:
             return
         if replies is not None:
             self.out -= 1
+            self.took += 0.1 * (self._now() - lane.since - self.took)
             self._ends.landed(lane, replies)
 
     def _go_on(self, lane: Lane) -> None:

@@ -31,9 +31,10 @@ class Gathering:
             self._first = self._now()
         self._lanes.append(lane)
 
-    def patience(self, on_their_way: int) -> float:
-        """Seconds to wait for more, when so many others are on their way; 0 or less: commit now."""
-        if not on_their_way:
+    def patience(self, on_their_way: int, flight: float) -> float:
+        """Seconds to wait for more, when so many others are on their way, for as long as a ``flight`` takes; 0 or less:
+        commit now. A server that takes longer over a message than a commit takes is not kept waiting for company."""
+        if not on_their_way or flight > self._took:
             return 0.0
         return self._first + min(SHARE * self._took, LONGEST) - self._now()
 

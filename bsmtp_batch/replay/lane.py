@@ -74,6 +74,8 @@ class Lane:
         self.patience = 1.0
         self.place = -1
         """The descriptor of ``line`` while it is watched."""
+        self.since = 0.0
+        """When the flight began."""
         self.until = 0.0
         """When the answer, or the room for the rest of the flight, has to be there."""
         self.used = 0.0
@@ -82,6 +84,12 @@ class Lane:
         self._orders: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._answers: SimpleQueue[bool | Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+
+    def know(self, connection: SmtpConnection) -> None:
+        """Remember what the server behind ``connection`` is like."""
+        self.offered = frozenset(connection.extensions)
+        self.patience = connection.patience
+        self.each = connection.answers_each
 
     def load(self) -> None:
         """Have the text of ``current`` at hand, before its dot is noted anywhere. Raises ``OSError``."""

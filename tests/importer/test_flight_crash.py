@@ -11,7 +11,8 @@ from support.importing import Letter, arrive, ledger, letters, run
 from support.smtp_sink import RecordingServer
 
 from bsmtp_batch.edge.sockets import SocketChannel
-from bsmtp_batch.ledger import Ledger
+from bsmtp_batch.importer import one
+from bsmtp_batch.ledger import Ledger, store
 from bsmtp_batch.replay import source
 
 DOUBT = re.compile(r"message (\d+) was in doubt")
@@ -26,6 +27,7 @@ def mortal(point: int) -> None:
     """Let this process die at that moment of an import: around a commit, and in the middle of what it sends."""
     left = [point]
     commit, write, offer = Ledger.step, SocketChannel.send, SocketChannel.offer
+    pwrite, fdatasync, unlink = os.pwrite, os.fdatasync, os.unlink
 
     def moment():
         left[0] -= 1
@@ -59,7 +61,17 @@ def mortal(point: int) -> None:
             moment()
         return len(data)
 
+    def around(call):
+        def dying(*arguments):
+            moment()
+            result = call(*arguments)
+            moment()
+            return result
+
+        return dying
+
     Ledger.step, SocketChannel.send, SocketChannel.offer = step, send, offering
+    os.pwrite, os.fdatasync, os.unlink = around(pwrite), around(fdatasync), around(unlink)
 
 
 class Doomed:
@@ -113,11 +125,16 @@ def test_killed_at_any_write_one_message_at_most_comes_twice_and_is_named(tmp_pa
 
 
 @pytest.mark.timeout(180)
-def test_killed_with_several_connections_one_message_of_each_at_most_comes_twice_and_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("hurried", [False, True])
+def test_killed_with_several_connections_one_message_of_each_at_most_comes_twice_and_is_named(
+    tmp_path, monkeypatch, hurried
+):
     monkeypatch.setattr(source, "WORTH", 1)
+    monkeypatch.setattr(one, "MANY", 1 if hurried else 100)
+    monkeypatch.setattr(store, "AWHILE", 0.05)
     found, connections, doubled_in_all, most = letters(14), 3, 0, 0
     wanted = Counter(one.content for one in found)
-    for point in range(1, 400, 3):
+    for point in range(1 + hurried, 400, 4):
         spool = tmp_path / f"spool{point}"
         arrive(spool, found)
         doomed = Doomed(spool, point, connections)
