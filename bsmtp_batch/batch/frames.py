@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from bsmtp_batch.batch.usual import ENVELOPE, usual_envelope
+from bsmtp_batch.batch.usual import COMMANDS, DATA, usual_envelope
 from bsmtp_batch.wire.command import MAX_COMMAND, MAX_RCPTS, BadAddress, BadCommand, Mail, Rcpt, parse_mail, parse_rcpt
 
-_first = re.compile(ENVELOPE).match
-_ends = re.compile(rb"\r\n\.\r\n(?:" + ENVELOPE + rb")?+").finditer
+_END = b"\r\n.\r\n"
+_usual = re.compile(COMMANDS).fullmatch
+# One group for all the commands: they are taken apart for those that are looked at.
+_begun = rb"(" + re.sub(rb"\((?!\?)", rb"(?:", COMMANDS) + rb")" + DATA
+_first = re.compile(_begun).match
+_ends = re.compile(rb"\r\n\.\r\n(?:" + _begun + rb")?+").finditer
 _MOST_COMMANDS = (MAX_RCPTS + 1) * MAX_COMMAND
-_Groups = tuple[bytes, bytes, bytes]
 
 
 class Torn(Exception):
@@ -26,12 +29,8 @@ class Frame(NamedTuple):
     """A message: its envelope as the file has it, and where its text stands."""
 
     number: int
-    path: bytes
-    """The reverse path without brackets."""
-    parameters: bytes
-    """Those of MAIL, as they stand in its line, with the blank before."""
-    lines: bytes
-    """The RCPT lines with their line ends."""
+    commands: bytes
+    """The lines of MAIL and RCPT with their line ends."""
     offset: int
     """The first octet of the text in the plain batch."""
     wire_size: int
@@ -39,10 +38,9 @@ class Frame(NamedTuple):
 
     def envelope(self) -> tuple[Mail, tuple[Rcpt, ...]]:
         """The commands, parsed. Raises :class:`Torn`."""
-        found = usual_envelope((self.path, self.parameters, self.lines), True)
-        if found is None:
-            raise Torn
-        return found
+        usual = _usual(self.commands)
+        found = usual_envelope(usual.groups(), True) if usual else None
+        return found or _parsed(self.commands)
 
 
 class Framer:
@@ -52,15 +50,14 @@ class Framer:
         self._rest = b""
         self._base = 0  # offset of the rest
         self._number = 1
-        self._open: _Groups | None = None  # the envelope of the text that has begun
+        self._open: bytes | None = None  # the envelope of the text that has begun
         self._text = 0  # its offset
         self._greeted = self._over = False
 
     def feed(self, data: bytes) -> list[Frame]:
         """The messages that ``data`` completes. Raises :class:`Torn`."""
-        buffer = self._rest + data if self._rest else data
+        buffer, pos = self._joined(data), 0
         found: list[Frame] = []
-        pos = 0
         while True:
             if self._open is None:
                 pos = self._begin(buffer, pos)
@@ -73,27 +70,33 @@ class Framer:
         self._base += pos
         return found
 
+    def _joined(self, data: bytes) -> bytes:
+        """``data`` behind what was left; alone where the end of a text is not just in between, to save the copy."""
+        rest = self._rest
+        if self._open is not None and len(rest) < len(_END) <= len(data) and _END not in rest + data[: len(_END)]:
+            self._base += len(rest)
+            return data
+        return rest + data if rest else data
+
     def close(self) -> None:
         """The file ends here. Raises :class:`Torn` where it should not."""
         if self._rest or not self._over:
             raise Torn
 
-    def _take(self, buffer: bytes, pos: int, groups: _Groups, found: list[Frame]) -> int:
+    def _take(self, buffer: bytes, pos: int, commands: bytes, found: list[Frame]) -> int:
         """Messages from inside a text on, as long as usual ones follow each other; the place of what is left."""
         base, text, number = self._base, self._text, self._number
-        path, parameters, lines = groups
         for mark in _ends(buffer, pos):
-            at, behind = mark.span()
-            found.append(_new(Frame, (number, path, parameters, lines, text, base + at + 2 - text)))
+            at, pos = mark.span()
+            found.append(_new(Frame, (number, commands, text, base + at + 2 - text)))
             number += 1
-            text = base + behind + 2
-            path, parameters, lines = mark.groups()
-            if path is None:
+            text = base + pos + 2
+            commands = mark[1]
+            if commands is None:
                 self._open, self._number = None, number
-                return at + 5
-            pos = behind
-        self._open, self._text, self._number = (path, parameters, lines), text, number
-        return max(pos, len(buffer) - 4)
+                return pos
+        self._open, self._text, self._number = commands, text, number
+        return max(pos, len(buffer) - len(_END) + 1)
 
     def _begin(self, buffer: bytes, pos: int) -> int:
         """Commands up to and with DATA, if they have come whole; the place of its line end, or of what is left."""
@@ -104,8 +107,7 @@ class Framer:
             self._greeted, pos = True, end + 2
         first = _first(buffer, pos)
         if first is not None:
-            path, parameters, lines = first.groups()
-            self._open, self._text = (path, parameters, lines), self._base + first.end() + 2
+            self._open, self._text = first[1], self._base + first.end() + 2
             return first.end()
         if buffer.startswith(b"QUIT\r\n", pos):
             self._over = True
@@ -115,20 +117,19 @@ class Framer:
             if len(buffer) - pos > _MOST_COMMANDS:
                 raise Torn
             return pos
-        self._open, self._text = _unusual(buffer[pos:end]), self._base + end + 8
+        _parsed(buffer[pos : end + 2])
+        self._open, self._text = buffer[pos : end + 2], self._base + end + 8
         return end + 6
 
 
 _new = tuple.__new__
 
 
-def _unusual(commands: bytes) -> _Groups:
-    """MAIL and RCPT lines that the pattern does not cover."""
-    first, _, lines = commands.partition(b"\r\n")
+def _parsed(commands: bytes) -> tuple[Mail, tuple[Rcpt, ...]]:
+    first, *others = commands[:-2].split(b"\r\n")
+    if not others:
+        raise Torn
     try:
-        path = parse_mail(first).path
-        if not all(map(parse_rcpt, lines.split(b"\r\n"))):
-            raise Torn
+        return parse_mail(first), tuple(map(parse_rcpt, others))
     except (BadCommand, BadAddress):
         raise Torn from None
-    return path, first[len(b"MAIL FROM:<>") + len(path) :], lines + b"\r\n"

@@ -26,16 +26,17 @@ _END = b"\r\n.\r\n"
 _STUFFED = b"\r\n.."
 _PATH = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.]++@[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+"
 _MORE = rb"(?: [!-~]++)*+"
-ENVELOPE = (
-    rb"MAIL FROM:<((?:" + _PATH + rb")?+)>(" + _MORE + rb")\r\n"
-    rb"((?:RCPT TO:<" + _PATH + rb">" + _MORE + rb"\r\n)++)DATA(?=\r\n)"
+COMMANDS = (
+    rb"MAIL FROM:<((?:" + _PATH + rb")?+)>(" + _MORE + rb")\r\n((?:RCPT TO:<" + _PATH + rb">" + _MORE + rb"\r\n)++)"
 )
-"""The usual MAIL, RCPT and DATA: three groups, and the line end behind DATA is left."""
-_first = re.compile(ENVELOPE).match
+"""The usual MAIL and RCPT lines. Three groups: reverse path, its parameters, RCPT lines."""
+DATA = rb"DATA(?=\r\n)"
+"""What follows them; its line end is left, for it may begin the end of an empty text."""
+_first = re.compile(COMMANDS + DATA).match
 # All in one search: each CR that is not followed by LF and something else than a dot, which is wherever something
 # begins, ends or is odd; and where it is the end of a message, the envelope behind it. A pattern with a fixed first
 # octet is searched for by memchr. Possessive, so that nothing is tried twice.
-_marks = re.compile(rb"\r(?!\n[^.])(?:\n\.\r\n(?:" + ENVELOPE + rb")?+)?+").finditer
+_marks = re.compile(rb"\r(?!\n[^.])(?:\n\.\r\n(?:" + COMMANDS + DATA + rb")?+)?+").finditer
 _dots = re.compile(rb"\r(?!\n[^.])").finditer
 _lines = re.compile(rb"(?s:.{0,%d}\n)*+" % (MAX_TEXT_LINE + 1)).match
 
@@ -221,7 +222,7 @@ _new = tuple.__new__  # a message is made of its values in order, without the de
 
 
 def usual_envelope(groups: tuple[bytes, ...], parameters: bool) -> tuple[Mail, tuple[Rcpt, ...]] | None:
-    """The envelope in ``groups`` of :data:`ENVELOPE`; None where the grammar refuses it, or has to look at it because
+    """The envelope in ``groups`` of :data:`COMMANDS`; None where the grammar refuses it, or has to look at it because
     of parameters and may not."""
     path, more, lines = groups
     if more or b"> " in lines:
