@@ -193,7 +193,7 @@ class Reactor:
         self._dropped: list[tuple[socket, Connection]] = []
         self._calls: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._awake = threading.Lock()
+        self._awake = threading.RLock()  # a handler of signals may call while its own thread does
         self._ready[self._wake] = self._called
         self._epoll.register(self._wake, select.EPOLLIN)
         self._over = False
@@ -254,8 +254,8 @@ class Reactor:
         self._bury()
         self._epoll.close()
         with self._awake:
-            os.close(self._wake)
-            self._wake = -1
+            wake, self._wake = self._wake, -1
+        os.close(wake)
 
     @property
     def connections(self) -> int:
@@ -309,7 +309,10 @@ class Reactor:
     def _called(self, _: int) -> None:
         os.eventfd_read(self._wake)
         while self._calls:
-            self._calls.popleft()()
+            try:
+                self._calls.popleft()()
+            except Exception as error:  # noqa: BLE001 - what others asked for is still to be done
+                self._broken(error)
 
     def _failed(self, ready: Callable[..., None], error: Exception) -> None:
         """A handler raised ``error``: its connection ends, and no other."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bsmtp_batch.intake.routing import Refused, Route, Routes
+from bsmtp_batch.intake.routing import Refused, Route, Routes, later
 from bsmtp_batch.spool.names import Limits
 from bsmtp_batch.wire.events import Reply
 
@@ -67,20 +67,11 @@ class Desk:
         """The 421 to MAIL while no route takes anything."""
         if self.closed is not None:
             return self.closed
-        usual = Limits()
         try:
-            self._look()
+            if self._room():
+                return None
         except OSError as error:
-            why = (error.strerror or "it cannot be looked at").encode()
-            return Reply(421, b"4.3.0", self.name + b" the spool: " + why)
-        if self._has(usual.min_free, usual.min_inodes):
-            return None
-        now = self._now()
-        if now - self._floored > FLOOR:
-            self._floored = now
-            self._floor = self.routes.floor()
-        if self._has(*self._floor):
-            return None
+            return Reply(421, b"4.3.0", self.name + b" " + _unseen(error).encode())
         return Reply(421, b"4.3.1", self.name + b" there is no room for mail now")
 
     def admit(self, route: Route, size: int) -> None:
@@ -88,9 +79,24 @@ class Desk:
         limits = route.limits
         if limits.max_size and size > limits.max_size + leeway(limits.max_size):
             raise Refused(552, b"5.3.4", f"the route {route.name} takes messages of up to {limits.max_size} octets")
-        self._look()
+        try:
+            self._look()
+        except OSError as error:
+            raise later(_unseen(error)) from None
         if not self._has(limits.min_free + size, limits.min_inodes):
             raise Refused(452, b"4.3.1", f"there is no room for mail of the route {route.name} now")
+
+    def _room(self) -> bool:
+        """Whether any route takes anything. Raises ``OSError``."""
+        usual = Limits()
+        self._look()
+        if self._has(usual.min_free, usual.min_inodes):
+            return True
+        now = self._now()
+        if now - self._floored > FLOOR:
+            self._floor = self.routes.floor()
+            self._floored = now
+        return self._has(*self._floor)
 
     def _has(self, octets: int, inodes: int) -> bool:
         return self._free >= octets and (not self._counted or self._inodes >= inodes)
@@ -102,3 +108,7 @@ class Desk:
             self._free, self._inodes = disk.f_bavail * disk.f_frsize, disk.f_favail
             self._counted = bool(disk.f_files)  # some file systems count no inodes
             self._looked = now
+
+
+def _unseen(error: OSError) -> str:
+    return f"the spool cannot be looked at: {error.strerror}"

@@ -125,6 +125,10 @@ class Line:
         message.refuse(reply)
         self.settled(message)
 
+    def abort(self) -> None:
+        """A fault of ours was met in what was done for it."""
+        self._connection.abort()
+
     def end(self) -> None:
         """The daemon ends: what is complete is still answered."""
         self._ending = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from bsmtp_batch.edge.reactor import Connection, Handler, Reactor
 from bsmtp_batch.intake.commit import Committer, Drainer, Group
@@ -129,7 +130,7 @@ class Intake:
         if self._behind:
             behind, self._behind = self._behind, []
             for line in behind:
-                line.go_on()
+                self._guarded(line, line.go_on)
             if self._behind:
                 self.reactor.call(lambda: None)  # come back at once
         if self._waiting and self._group is None:
@@ -162,7 +163,8 @@ class Intake:
         if self._waiting:
             self._begin()
         for message in group.messages:
-            self._owners.pop(id(message)).settled(message)
+            line = self._owners.pop(id(message))
+            self._guarded(line, partial(line.settled, message))
         self._look_at_the_end()
 
     def _give_up(self, seconds: float) -> None:
@@ -175,7 +177,7 @@ class Intake:
         self.tell(f"serve: the disk has not answered for {seconds:.0f} s: nothing more is taken until it does")
         late = [(self._owners.pop(id(message)), message) for message in group.messages]
         for line, message in late:
-            line.failed(message, SLOW)
+            self._guarded(line, partial(line.failed, message, SLOW))
 
     # --- once a second ------------------------------------------------------------------------------------------
 
@@ -186,10 +188,10 @@ class Intake:
         if self._stuck:
             waiting, self._waiting = self._waiting, []
             for line, message, _ in waiting:
-                line.failed(message, SLOW)
+                self._guarded(line, partial(line.failed, message, SLOW))
         now = time.monotonic()
         for line in list(self._lines):
-            line.look(now)
+            self._guarded(line, partial(line.look, now))
         self._desk_closed()
         if now > self._deadline:
             self._give_up(LAST)
@@ -217,12 +219,20 @@ class Intake:
         self._deadline = time.monotonic() + LAST
         self.reactor.deafen()
         for line in list(self._lines):
-            line.end()
+            self._guarded(line, line.end)
         self._look_at_the_end()
 
     def _look_at_the_end(self) -> None:
         if self._ending and not self._lines and self._group is None and not self._waiting:
             self.reactor.stop()
+
+    def _guarded(self, line: Line, what: Callable[[], None]) -> None:
+        """Do ``what`` for ``line``; a fault met in it ends that line and keeps no other from its turn."""
+        try:
+            what()
+        except Exception as error:  # noqa: BLE001 - as above: the others wait for their answers
+            self._broken(error)
+            line.abort()
 
     def _broken(self, error: Exception) -> None:
         self.tell(f"serve: a session was ended by a fault of ours: {error!r}")
