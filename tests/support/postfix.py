@@ -138,6 +138,13 @@ class Postfix:
             assert time.monotonic() < end, f"{sorted(waiting)[:3]} not {what} within {seconds} s:\n{self.log()[-3000:]}"
             time.sleep(0.05 if waiting else 0)
 
+    def wait_empty(self, seconds: float = 20) -> None:
+        """Wait until there is nothing in the queue."""
+        end = time.monotonic() + seconds
+        while queued := self.queue():
+            assert time.monotonic() < end, f"{len(queued)} messages are left: {queued[:2]}"
+            time.sleep(0.1)
+
     def start(self) -> None:
         self.box.run("postfix", "-c", self.directory, "start")
 
