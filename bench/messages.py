@@ -25,13 +25,15 @@ def write_text(path: Path, size: int) -> Path:
 
 
 def write_batch(path: Path, count: int, size: int, *, senders: bool, domain: str = "site.example") -> Path:
-    """A batch of ``count`` messages, all from one sender or each from its own."""
+    """A batch of ``count`` messages, all from one sender to one recipient (as smtp-source has it), or, with
+    ``senders``, each from its own and to a hundred recipients in turn."""
     text = content(size).replace(b"\r\n.", b"\r\n..")
     with path.open("wb", buffering=1 << 20) as file:
         file.write(b"EHLO hub.example\r\n")
         for number in range(count):
-            sender = b"s%d@client.example" % (number if senders else 0)
-            file.write(b"MAIL FROM:<%b>\r\nRCPT TO:<u%d@%b>\r\nDATA\r\n" % (sender, number % 100, domain.encode()))
+            turn = number if senders else 0
+            sender = b"s%d@client.example" % turn
+            file.write(b"MAIL FROM:<%b>\r\nRCPT TO:<u%d@%b>\r\nDATA\r\n" % (sender, turn % 100, domain.encode()))
             file.write(text)
             file.write(b".\r\n")
         file.write(b"QUIT\r\n")

@@ -1,12 +1,12 @@
 """A storm over two nodes: everything at once, a third of it killed, and at the end every message is counted.
 
-    python bench/storm.py [--messages 300] [--routes 3] [--writers 8] [--seed 1]
+    python bench/storm.py [--messages 300] [--routes 3] [--writers 8] [--seed 1] [--lmtp]
 
 Hand-ins retry with their queue ids as an MTA does, also after a yes that was not heard. Two sealers, a push, two pulls,
 two importers, expire at both ends and a status run at the same time, each killed with SIGKILL at a random moment now
 and then. When all mail is handed in the killing ends, each command runs until there is nothing left to do, and the mail
 at the site is compared with what was handed in. Ends with 1 unless nothing was lost, doubled or torn, and nothing was
-said that is not true.
+said that is not true. With --lmtp mail is handed in to a server that is killed and started again all the time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 KILLED = 0.35
 """Share of the hand-ins that are killed."""
@@ -56,7 +58,9 @@ class Figures:
 class Storm:
     """Two nodes in the directory ``home``, and everything that runs on them."""
 
-    def __init__(self, home: Path, *, messages: int, routes: int, writers: int, seed: int) -> None:
+    def __init__(self, home: Path, *, messages: int, routes: int, writers: int, seed: int, lmtp: bool = False) -> None:
+        self._socket = home / "lmtp" if lmtp else None
+        self._config = home / "hub.toml"
         self.hub, self.site = str(home / "hub"), str(home / "site")
         self.medium, self.mail = f"dir:{home}/medium", home / "mail"
         (home / "medium").mkdir()
@@ -75,6 +79,7 @@ class Storm:
         self._command("route", "add", "--spool", self.hub, *self.routes)
         writers = [threading.Thread(target=self._write) for _ in range(self._writers)]
         stages = [threading.Thread(target=self._repeat, args=step) for step in self._stages()]
+        stages += [threading.Thread(target=self._serve)] if self._socket is not None else []
         for thread in (*writers, *stages):
             thread.start()
         for thread in writers:
@@ -104,6 +109,14 @@ class Storm:
             ("status", "--spool", self.hub, "--json"),
         ]
 
+    def _serve(self) -> None:
+        """The server, killed and started again until the storm is over."""
+        self._config.write_text(f'[serve]\nlmtp = ["unix:{self._socket}"]\n')
+        while not self._over.is_set():
+            with self._lock:
+                after = self._random.uniform(0.6, 2.0)
+            self._command("serve", "--config", str(self._config), "--spool", self.hub, kill=after)
+
     def _write(self) -> None:
         """One of the MTA's transports: hand in until everything was heard to be taken."""
         while True:
@@ -114,11 +127,36 @@ class Storm:
                 kill = self._random.random() < KILLED
                 after = self._random.uniform(0.0, 0.12)
                 heard = self._random.random() >= UNHEARD
-            step = ["--spool", self.hub, "--queue-id", queue_id, "-f", "a@hub.example", "--", route, f"u@{route}"]
-            code, _ = self._command("deliver", *step, stdin=body(queue_id), kill=after if kill else None)
-            if code or not heard:
+            if self._socket is not None:
+                yes = self._by_lmtp(queue_id, route, drop=kill)
+            else:
+                step = ["--spool", self.hub, "--queue-id", queue_id, "-f", "a@hub.example", "--", route, f"u@{route}"]
+                yes = not self._command("deliver", *step, stdin=body(queue_id), kill=after if kill else None)[0]
+            if not (yes and heard):
                 with self._lock:
                     self._todo.insert(self._random.randint(0, len(self._todo)), (queue_id, route))
+
+    def _by_lmtp(self, queue_id: str, route: str, *, drop: bool) -> bool:
+        """Hand in to the server; whether it said yes. ``drop``: hang up instead of listening for that."""
+        head = [f"XFORWARD IDENT={queue_id}", "MAIL FROM:<a@hub.example>", f"RCPT TO:<u@{route}>", "DATA", ""]
+        content = body(queue_id).replace(b"\n.", b"\n..").replace(b"\n", b"\r\n") + b".\r\n"
+        steps = [(b"", 1), (b"LHLO mta\r\n", 1), ("\r\n".join(head).encode(), 4), (content, 0 if drop else 1)]
+        said = [b""]
+        try:
+            with socket.socket(socket.AF_UNIX) as line, line.makefile("rb") as replies:
+                line.settimeout(20)
+                line.connect(str(self._socket))
+                for text, replies_due in steps:
+                    line.sendall(text)
+                    said = [_code(replies) for _ in range(replies_due)]
+                    if any(code[:1] not in {b"2", b"3"} for code in said):
+                        break
+        except OSError:
+            said = [b""]
+            time.sleep(0.02)  # it is away for a moment
+        with self._lock:
+            self.figures.ends[f"LMTP {'dropped' if drop else said[0].decode() or 'lost'}"] += 1
+        return said == [b"250"]
 
     def _repeat(self, *step: str) -> None:
         while not self._over.is_set():
@@ -183,6 +221,14 @@ class Storm:
                 self.figures.complaints.append(f"{who} {word}: {heap['files']} files are left")
 
 
+def _code(replies: BinaryIO) -> bytes:
+    """The code of a reply; nothing at the end of the line."""
+    while True:
+        line = replies.readline()
+        if line[3:4] != b"-":
+            return line[:3]
+
+
 def body(queue_id: str) -> bytes:
     """A message that says which one it is, and ends in a way that shows a cut."""
     filler = b"0123456789abcdef" * 8 + b"\n"
@@ -195,10 +241,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Everything at once, a third of it killed, every message counted.")
     for name, default in (("messages", 300), ("routes", 3), ("writers", 8), ("seed", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--lmtp", action="store_true", help="hand in by LMTP")
     parser.add_argument("--keep", action="store_true", help="keep the directory")
     asked = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="storm."))
-    storm = Storm(home, messages=asked.messages, routes=asked.routes, writers=asked.writers, seed=asked.seed)
+    sizes = {"messages": asked.messages, "routes": asked.routes, "writers": asked.writers}
+    storm = Storm(home, **sizes, seed=asked.seed, lmtp=asked.lmtp)
     figures = storm.run()
     print(f"{asked.messages} messages, {asked.routes} routes, {asked.writers} writers: {figures.seconds:.0f} s")
     for end, times in sorted(figures.ends.items()):
