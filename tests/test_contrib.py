@@ -16,6 +16,7 @@ import typer
 from support.debian import need, tool
 
 from bsmtp_batch.cli.app import COMMANDS, build
+from bsmtp_batch.config import load
 
 CONTRIB = Path(__file__).parent.parent / "contrib"
 PROGRAM = "/opt/bsmtp-batch/bin/bsmtp-batch"
@@ -99,6 +100,21 @@ def test_the_example_of_authorized_keys_has_the_form_that_route_key_prints(tmp_p
     assert line, printed.stderr
     made = line[0].replace(f" --spool {tmp_path}", "")
     assert re.sub(r'"\S*/bsmtp-batch ', f'"{PROGRAM} ', made) == shown[1].replace("AAAA...", key) + " aurora"
+
+
+@pytest.mark.parametrize("name", ["postfix-master.cf", "sendmail.mc", "exim.conf"])
+def test_the_settings_for_lmtp_are_settings_and_the_mail_server_looks_where_they_listen(tmp_path, name):
+    text = (CONTRIB / name).read_text()
+    lines = re.findall(r"^(?:#|dnl )c +(.*)$", text, re.MULTILINE)
+    (tmp_path / "settings").write_text("\n".join(lines) + "\n")
+    (where,) = load(str(tmp_path / "settings"), spool=str(tmp_path)).serve.lmtp
+    kind, _, path = where.partition(":")
+    if kind == "unix":
+        assert re.search(rf"=bsmtp-lmtp:{re.escape(where)} |A=FILE {re.escape(path)}\n", text)
+        directory = unit(CONTRIB / "systemd/bsmtp-batch-serve.service")["Service"]["RuntimeDirectory"]
+        assert path.startswith(f"/run/{directory}/")
+    else:
+        assert f"  hosts = {kind}\n  port = {path}\n" in text
 
 
 @pytest.mark.real
