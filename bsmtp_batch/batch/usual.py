@@ -13,10 +13,21 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from bsmtp_batch.batch.events import CRLF, Limits, Message, Summary
-from bsmtp_batch.wire.command import MAX_COMMAND, MAX_PATH, BadAddress, BadCommand, Mail, Rcpt, parse_mail, parse_rcpt
+from bsmtp_batch.wire.command import (
+    MAX_COMMAND,
+    MAX_PATH,
+    BadAddress,
+    BadCommand,
+    Mail,
+    Params,
+    Rcpt,
+    parse_mail,
+    parse_rcpt,
+)
 from bsmtp_batch.wire.dots import unstuff
 
 MAX_TEXT_LINE = 998
@@ -32,6 +43,17 @@ COMMANDS = (
 """The usual MAIL and RCPT lines. Three groups: reverse path, its parameters, RCPT lines."""
 DATA = rb"DATA(?=\r\n)"
 """What follows them; its line end is left, for it may begin the end of an empty text."""
+_XTEXT = rb"[!-*,-<>-~]"  # without anything encoded
+_usual_of_mail = re.compile(
+    rb"(?: (?:SIZE=[0-9]{1,20}|BODY=(?:7BIT|8BITMIME)|SMTPUTF8|RET=(?:FULL|HDRS)|ENVID=" + _XTEXT + rb"{1,100}))++"
+).fullmatch
+_usual_of_rcpt = re.compile(
+    rb"(?: (?:NOTIFY=(?:NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY))*+)"
+    rb"|ORCPT=[A-Za-z0-9-]++;" + _XTEXT + rb"++))++"
+).fullmatch
+_MOST_PARAMETERS = 500
+"""Octets of parameters for which no limit of the grammar has to be looked at."""
+_rcpts = re.compile(rb"RCPT TO:<([^>]++)>([^\r]*+)\r\n").findall
 _first = re.compile(COMMANDS + DATA).match
 # All in one search: each CR that is not followed by LF and something else than a dot, which is wherever something
 # begins, ends or is odd; and where it is the end of a message, the envelope behind it. A pattern with a fixed first
@@ -235,8 +257,26 @@ def usual_envelope(groups: tuple[bytes, ...], parameters: bool) -> tuple[Mail, t
 
 
 def _with_parameters(path: bytes, more: bytes, lines: bytes) -> tuple[Mail, tuple[Rcpt, ...]] | None:
+    params = _params(more, _usual_of_mail)
+    found = [(rcpt, _params(rest, _usual_of_rcpt)) for rcpt, rest in _rcpts(lines)]
+    if params is not None and len(path) <= MAX_PATH:
+        rcpts = tuple([Rcpt(rcpt, its) for rcpt, its in found if its is not None and len(rcpt) <= MAX_PATH])
+        if len(rcpts) == len(found):
+            return Mail(path, params), rcpts
     try:
         mail = parse_mail(b"MAIL FROM:<%b>%b" % (path, more))
         return mail, tuple(map(parse_rcpt, lines[:-2].split(b"\r\n")))
     except (BadCommand, BadAddress):
         return None
+
+
+def _params(more: bytes, usual: Callable[[bytes], object]) -> Params | None:
+    """The parameters in ``more``; None where the grammar has to look at them."""
+    if not more:
+        return ()
+    if len(more) > _MOST_PARAMETERS or not usual(more):
+        return None
+    split = [word.partition(b"=") for word in more[1:].split(b" ")]
+    if len(split) > 1 and len({keyword for keyword, _, _ in split}) < len(split):
+        return None
+    return tuple([(keyword, value if equals else None) for keyword, equals, value in split])
