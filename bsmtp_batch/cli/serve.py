@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bsmtp_batch.cli.serving import Serving
     from bsmtp_batch.cli.taking import Taking
     from bsmtp_batch.config import Settings
+    from bsmtp_batch.intake.server import Intake
     from bsmtp_batch.server.schedule import Schedule
 
 CODES = {
@@ -125,30 +126,30 @@ def _both(taking: Taking, serving: Serving, workers: Executor, movers: Executor)
                 intake.end()
             stop.set()
 
-        def take() -> None:
-            assert intake is not None
-            try:
-                intake.run()
-            except BaseException as error:
-                failed.append(error)
-                loop.call_soon_threadsafe(end)
-                raise
-
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
-        thread = threading.Thread(target=take, name="intake") if intake is not None else None
-        if thread is not None:
-            thread.start()
+        thread = threading.Thread(target=_beside, args=(intake, failed, lambda: loop.call_soon_threadsafe(end)))
+        thread.start()
         pushing = loop.create_task(_push(serving.schedule(), workers, serving.tell))
         daemon = Daemon(serving.ports(), workers=workers, movers=movers, tell=serving.tell)
         where = ", ".join(filter(None, (taking.where, serving.where)))
         await daemon.run(stop, ready=lambda: serving.tell(f"serve: listening on {where}"))
         pushing.cancel()
-        if thread is not None:
-            await loop.run_in_executor(workers, thread.join)
+        await loop.run_in_executor(workers, thread.join)
 
     asyncio.run(serve())
     return 70 if failed else 0
+
+
+def _beside(intake: Intake | None, failed: list[BaseException], end: Callable[[], object]) -> None:
+    """Take mail in a thread of its own; what goes wrong there ends the whole daemon, and is found in ``failed``."""
+    try:
+        if intake is not None:
+            intake.run()
+    except BaseException as error:
+        failed.append(error)
+        end()
+        raise
 
 
 async def _push(schedule: Schedule, workers: Executor, tell: Callable[[str], None]) -> None:

@@ -32,19 +32,13 @@ until then. Where a client went wrong the event is a :class:`Violation` that bri
         while events:
             for event in events:
                 match event:
-                    case Helo():
-                        out += session.send(Reply(250, b"", b"hub.example\\nPIPELINING\\n8BITMIME"))
-                    case MailFrom() | RcptTo():
-                        out += session.send(Reply(250, b"2.1.0", b"ok"))
-                    case Data():
-                        out += session.send(Reply(354, b"", b"go ahead"))
-                    case Content(piece):                # still stuffed; nothing to answer
-                        store(piece)
-                    case EndOfData():                   # durable first, then one reply, in LMTP one per recipient
-                        for _ in session.due:
-                            out += session.send(Reply(250, b"2.0.0", b"stored"))
-                    case Violation(reply):              # close after it if event.fatal
-                        out += session.send(reply)
+                    case Helo(): out += session.send(Reply(250, b"", b"hub.example\\nPIPELINING\\n8BITMIME"))
+                    case MailFrom() | RcptTo(): out += session.send(Reply(250, b"2.1.0", b"ok"))
+                    case Data(): out += session.send(Reply(354, b"", b"go ahead"))
+                    case Content(piece): store(piece)        # still stuffed; nothing to answer
+                    case EndOfData():                        # durable first, then one reply, in LMTP one per recipient
+                        out += b"".join(session.send(Reply(250, b"2.0.0", b"stored")) for _ in session.due)
+                    case Violation(reply): out += session.send(reply)        # close after it if event.fatal
                     ...
             events = session.resume()          # the next command of the group, if it is here already
         write(out)
@@ -237,21 +231,19 @@ class Session:
         elif self._input_ended or self.reading is Reading.ENDED or self.their_state is State.ERROR:
             return []
         elif self._requests.in_content and not self._buffer:
-            # Content goes through as it came, without a stay in the line buffer.
-            return self._requests.content(data)
+            return self._requests.content(data)  # as it came, without a stay in the line buffer
         else:
             self._buffer.feed(data)
         return self.resume()
 
     def resume(self) -> list[Event]:
         """The events that what was received before has in it now, after a reply, an upgrade or a turn. Never raises."""
-        events: list[Event] = []
         if self.role is Role.SERVER and not self._input_ended:
-            if not self._buffer and not self._said_closed and not self._requests.in_content:
-                return events
-            request = self._requests.usual(b"")
-            if request is not None:
+            if not (self._buffer or self._said_closed or self._requests.in_content):
+                return []
+            if (request := self._requests.usual(b"")) is not None:
                 return [request]
+        events: list[Event] = []
         try:
             while step := self._step():
                 events += step
