@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from socket import SHUT_WR, socket
+from socket import AF_UNIX, IPPROTO_TCP, SHUT_WR, TCP_NODELAY, socket
 from typing import Protocol
 
 READ = 64 * 1024
@@ -291,6 +291,8 @@ class Reactor:
                 if error.errno in _OUT_OF:
                     self._hold()
                 return
+            if accepted.family != AF_UNIX:
+                accepted.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)  # each write is all that can be said at that moment
             connection = Connection(self, accepted)
             self._connections.add(connection)
             try:

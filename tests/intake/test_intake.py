@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from support.fragments import make_route
-from support.lmtp import HeldWriter, Served, until
+from support.lmtp import Client, HeldWriter, Served, until
 
 from bsmtp_batch.intake.desk import Bounds
 from bsmtp_batch.intake.line import Patience
@@ -280,3 +280,15 @@ def test_only_so_many_are_served_and_the_next_is_told_to_come_again(spool, monke
         with pytest.raises(AssertionError):
             served.client()
         first.close()
+
+
+def test_mail_comes_over_tcp_as_well(spool):
+    with Served(spool, tcp=True) as served:
+        client = Client(("127.0.0.1", served.port))
+        assert client.reply() == b"220 hub.example LMTP\r\n"
+        client.hello()
+        assert client.hand_in(TEXT, b"a@site.example")[0].startswith(b"250")
+        assert client.ask(b"QUIT\r\n") == [b"221 2.0.0 goodbye\r\n"]
+        assert client.ended()
+        client.close()
+    assert len(served.kept("site.example")) == 1

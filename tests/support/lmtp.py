@@ -71,10 +71,10 @@ class Served:
 
 
 class Client:
-    """One connection."""
+    """One connection to ``path``, or to a host and port."""
 
     def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket = socket.socket(socket.AF_INET if isinstance(path, tuple) else socket.AF_UNIX)
         self.socket.settimeout(30)
         self.socket.connect(path)
         self.file = self.socket.makefile("rb")
