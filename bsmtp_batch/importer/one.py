@@ -258,6 +258,7 @@ class BatchImport:
             aside=self._aside,
             complain=self._trouble,
             now=self._options.now,
+            stamp=self._examined.stamp,
         )
         before = engine.stopped
         with self._ledger.hurried() if len(work.tasks) >= MANY else nullcontext():

@@ -21,7 +21,7 @@ from bsmtp_batch.importer.one import BatchImport, Options, Tally, Watcher
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.replay import aside
 from bsmtp_batch.replay.engine import Engine
-from bsmtp_batch.replay.examine import Examined, examine
+from bsmtp_batch.replay.examine import Examined, examine, stamp_of
 from bsmtp_batch.spool import listing, names, routes
 from bsmtp_batch.spool.listing import Odd, read_small
 from bsmtp_batch.spool.store import MANIFEST, SIGNATURE, SIGNATURE_CAP
@@ -196,7 +196,9 @@ class Stage:
         except Bad as problem:
             return self._put_away_unread(problem.what, raw)
         stack.enter_context(file)
+        stamp = stamp_of(file) if file is raw else None
         examined = examine(BatchFile(file), manifest)
+        examined.stamp = stamp
         examined.bad = examined.bad or self._wrong_signature(manifest)
         if not self._options.dry_run:
             stack.enter_context(inbox.lock(self._options.spool, examined.sha256))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
-from bsmtp_batch.batch.file import BatchFile
+from bsmtp_batch.batch.file import BatchFile, Changed
 from bsmtp_batch.ledger import Outcome
 from bsmtp_batch.ledger.rows import (
     BOUNCED,
@@ -21,6 +21,7 @@ from bsmtp_batch.ledger.rows import (
 )
 from bsmtp_batch.replay.aside import Aside
 from bsmtp_batch.replay.contract import Job, Kind, Result, Span, Verdict
+from bsmtp_batch.replay.examine import stamp_of
 from bsmtp_batch.replay.journal import Journal
 from bsmtp_batch.replay.plan import Notice, Task
 from bsmtp_batch.wire.command import Mail, Rcpt
@@ -33,7 +34,7 @@ class Context:
 
     ``bounce``: a refusal goes back to the sender; otherwise it is only kept. ``aside`` sets messages
     aside in the directory ``shelf``; ``complain`` takes a sentence for the operator, ``now`` is the clock, ``target``
-    the name of what refuses. ``file`` is the open plain batch.
+    the name of what refuses. ``file`` is the open plain batch, and ``stamp`` that of ``Examined``.
     """
 
     batch: BatchFile
@@ -47,6 +48,7 @@ class Context:
     complain: Callable[[str], None]
     now: Callable[[], float]
     shelf: str = "bad/"
+    stamp: tuple[int, int] | None = None
 
     @property
     def stem(self) -> str:
@@ -95,7 +97,11 @@ class MessageDelivery:
         self.commit()
 
     def mark(self) -> None:
-        """See :class:`~bsmtp_batch.replay.engine.Delivery`."""
+        """See :class:`~bsmtp_batch.replay.engine.Delivery`. Raises :class:`~bsmtp_batch.batch.file.Changed`: where a
+        text stood there may be that of another message by now, or half of it, and no dot may end that."""
+        context = self._context
+        if context.stamp is not None and context.stamp != stamp_of(context.file):
+            raise Changed("the batch was changed after it was verified")
         message = self._task.message
         self._context.journal.mark(message.number, message.mail.path, self._task.attempt)
 

@@ -6,7 +6,9 @@ tolerant grammar reads to its end.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from bsmtp_batch.batch.events import Fault, Limits, Message, Severity
 from bsmtp_batch.batch.file import BatchFile
@@ -40,6 +42,8 @@ class Examined:
     messages: list[Message] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     bad: str = ""
+    stamp: tuple[int, int] | None = None
+    """What :func:`stamp_of` said of the file before it was read; None where nobody else can write to it."""
 
     @property
     def sha256(self) -> str:
@@ -50,6 +54,12 @@ class Examined:
     def recipients(self) -> int:
         """Recipients of all complete messages."""
         return sum(len(message.rcpts) for message in self.messages)
+
+
+def stamp_of(file: BinaryIO) -> tuple[int, int]:
+    """What changes when somebody writes to ``file``, which is a real one. Raises ``OSError``."""
+    found = os.fstat(file.fileno())
+    return found.st_mtime_ns, found.st_size
 
 
 def examine(batch: BatchFile, manifest: Manifest | None) -> Examined:
