@@ -112,10 +112,20 @@ class Storm:
     def _serve(self) -> None:
         """The server, killed and started again until the storm is over."""
         self._config.write_text(f'[serve]\nlmtp = ["unix:{self._socket}"]\n')
+        words = ["serve", "--config", str(self._config), "--spool", self.hub]
         while not self._over.is_set():
             with self._lock:
-                after = self._random.uniform(0.6, 2.0)
-            self._command("serve", "--config", str(self._config), "--spool", self.hub, kill=after)
+                lives = self._random.uniform(0.1, 1.5)
+            process = subprocess.Popen([sys.executable, "-m", "bsmtp_batch", *words], stderr=subprocess.PIPE)
+            assert process.stderr is not None
+            process.stderr.readline()  # it listens
+            self._over.wait(lives)
+            process.terminate() if self._over.is_set() else process.kill()
+            err = process.communicate()[1]
+            with self._lock:
+                self.figures.ends[f"serve {process.returncode}"] += 1
+                if process.returncode not in ENDS or b"Traceback" in err:
+                    self.figures.odd.append(f"serve ended with {process.returncode}: {err.decode()[-2000:]}")
 
     def _write(self) -> None:
         """One of the MTA's transports: hand in until everything was heard to be taken."""

@@ -469,7 +469,7 @@ def test_a_group_that_cannot_be_read_at_all_stays(spool: str, monkeypatch, place
     with monkeypatch.context() as patch:
         patch.setattr(groups_file.os, "pread", pread)
         assert len(drain(spool)) == 1
-    unread, reason = files(spool)
+    unread, _ = files(spool)
     os.utime(f"{spool}/groups/{unread}", (1, time.time() - groups_drain.RETRY))
     assert drain(spool) == [] and files(spool) == []
     assert new(spool) == expected(entry(1), entry(2, more=b"y" * 2 * PAGE))

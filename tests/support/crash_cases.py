@@ -387,6 +387,11 @@ class Bench:
             if not any(call.injected for call in calls):
                 tally.missed(point, by_chance=case in LMTP)
                 continue
+            elsewhere = not any(call.injected and str(self.nodes.home) in call.text for call in calls)
+            if elsewhere and case in LMTP:  # in another thread, at a call that is not about the spool
+                tally.missed(point, by_chance=True)
+                self.judge(case, point, tally, told_yes=self.nodes.told_yes)
+                continue
             tally.hit(f"exit {ended.code}")
             if ended.code not in (0, 75):
                 tally.wrong(point, f"an error of the medium has to end with 0 or 75: {ended}")
