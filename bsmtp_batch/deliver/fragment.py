@@ -31,11 +31,12 @@ IN_MEMORY = 1024 * 1024
 
 class Fragment:
     """A fragment for the route whose directory is ``home``: :meth:`publish` it, or :meth:`discard` it. ``digest`` is a
-    fresh sha256 of a faster library, where one is loaded anyway."""
+    fresh sha256 of a faster library, where one is loaded anyway; ``hold`` the octets that may be held in memory."""
 
-    def __init__(self, home: str, digest: hashlib._Hash | None = None) -> None:
+    def __init__(self, home: str, digest: hashlib._Hash | None = None, hold: int = IN_MEMORY) -> None:
         self._home = home
         self._digest = digest or sha256()
+        self._hold = hold
         self._waiting: list[bytes] = []
         self._waiting_size = 0
         self._path = ""
@@ -46,7 +47,7 @@ class Fragment:
         self._digest.update(data)
         self._waiting.append(data)
         self._waiting_size += len(data)
-        if self._waiting_size > IN_MEMORY or self._fd >= 0:
+        if self._waiting_size > self._hold or self._fd >= 0:
             self._write()
 
     def in_memory(self) -> int:

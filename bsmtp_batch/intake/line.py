@@ -200,6 +200,10 @@ class Line:
         spill = message.spill
         if spill is None:
             self._host.wait(self, message)
+        elif message.refused is not None:  # also while the disk hangs over it; what there is of it goes later then
+            if not spill.busy:
+                self._discard(message)
+            self.settled(message)
         elif not spill.busy:
             pieces = self._taken(message)
             wanted = message.wanted
@@ -234,7 +238,7 @@ class Line:
         if message.refused is not None:
             self._discard(message)
         if self._conversation.complete is message:
-            if spill.finished or message.refused is not None:
+            if spill.finished:
                 self.settled(message)
             else:
                 self._complete(message)

@@ -22,6 +22,9 @@ from bsmtp_batch.wire.events import Reply
 
 SESSIONS = 300
 """Connections at one time."""
+LEAVING = 100
+"""Connections beyond that whose last words are waited for: each takes a descriptor, which whoever connects in a loop
+would leave to nobody else."""
 GROUP = 8 << 20
 """Octets of one commit; a single message may have more."""
 LAST = 20.0
@@ -72,6 +75,9 @@ class Intake:
 
         def accept(connection: Connection, address: object) -> Handler | None:
             words = b""
+            if self.reactor.connections > SESSIONS + LEAVING:
+                connection.abort()
+                return None
             if not allowed(address):
                 words = b"4.7.1 not from where you are (lmtp_from in [serve])"
             elif len(self._lines) >= SESSIONS:

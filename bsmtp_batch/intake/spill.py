@@ -26,23 +26,22 @@ class Spill:
     def __init__(self, message: Message) -> None:
         self._message = message
         self._stream = Stream(stuffed=not message.chunked)
-        self._open = {route: Fragment(route.home, digest=sha256()) for route in message.by_route()}
+        # They hold nothing: there may be one for each session and route, and memory is what bounds us.
+        self._open = {route: Fragment(route.home, digest=sha256(), hold=0) for route in message.by_route()}
+        self._begun = False
         self._checked = 0
         self._written = 0
         self.busy = False
         """Whether a thread is at work on it."""
         self.finished = False
         """Whether there is nothing more to do to it."""
-        for route, rcpts in message.by_route().items():
-            self._guarded(route, lambda f, of=rcpts, r=route: f.add(envelope(message.mail, of, r.limits)))  # type: ignore[misc]
 
     def write(self, pieces: list[bytes]) -> None:
         """Text as it came. What fails is told by :meth:`finish`."""
-        if self._open:
-            if not self._written:
-                self._message.note_queue_id(b"".join(pieces[:8])[:TOP])
-            while pieces:  # one by one, and forgotten as they go: memory is what bounds us
-                self._add(self._stream.feed(pieces.pop(0)))
+        if not self._begun:
+            self._begin(pieces)
+        while self._open and pieces:  # one by one, and forgotten as they go
+            self._add(self._stream.feed(pieces.pop(0)))
 
     def finish(self, pieces: list[bytes], wanted: Callable[[], bool]) -> None:
         """The text is complete with ``pieces``: make it durable under every route that takes it, and set the verdicts.
@@ -59,6 +58,18 @@ class Spill:
         """Leave nothing behind."""
         for route in list(self._open):
             self._drop(route)
+
+    def _begin(self, pieces: list[bytes]) -> None:
+        self._begun = True
+        message, top = self._message, bytearray()
+        for piece in pieces:
+            top += piece[:TOP]
+            if len(top) >= TOP:
+                break
+        message.note_queue_id(bytes(top[:TOP]))
+        for route, rcpts in message.by_route().items():
+            head = envelope(message.mail, rcpts, route.limits)
+            self._guarded(route, lambda fragment: fragment.add(head))  # noqa: B023 - called at once
 
     def _publish(self, fragment: Fragment, route: Route, wanted: Callable[[], bool]) -> None:
         fragment.add(END)

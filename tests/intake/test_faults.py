@@ -8,9 +8,11 @@ import threading
 
 import pytest
 from support.fragments import make_route
-from support.lmtp import HeldWriter, Served, until
+from support.lmtp import Client, HeldWriter, Served, until
 
 from bsmtp_batch.edge.reactor import Reactor
+from bsmtp_batch.intake.line import Patience
+from bsmtp_batch.intake.spill import Spill
 from bsmtp_batch.spool.groups import GroupWriter
 
 TEXT = b"Subject: x\r\n\r\nx\r\n"
@@ -100,3 +102,73 @@ def test_a_signal_that_comes_while_the_reactor_is_called_does_not_hold_it_up_for
     thread.join(10)
     assert not thread.is_alive()
     assert done == [1]
+
+
+def test_where_many_hold_half_a_message_memory_holds_little_of_each(spool, monkeypatch):
+    monkeypatch.setattr("bsmtp_batch.intake.line.ALTOGETHER", 0)
+    with Served(spool) as served:
+        client = served.client()
+        client.ask(ENVELOPE + b"DATA\r\n", 3)
+        client.send(b"Subject: x\r\n" + b"x\r\n" * 150_000)
+        until(lambda: served.left() and os.path.getsize(served.left()[0]) > 200_000)
+        assert served.intake.held < 400_000
+        assert client.ask(b".\r\n")[0].startswith(b"250")
+
+
+def test_a_message_whose_header_comes_in_small_pieces_is_known_when_it_comes_again(spool, monkeypatch):
+    monkeypatch.setattr("bsmtp_batch.intake.line.IN_MEMORY", 0)
+    said = []
+    with Served(spool) as served:
+        for width in (3, 100):
+            client = served.client()
+            (line,) = served.intake._lines
+            client.ask(ENVELOPE + b"DATA\r\n", 3)
+            text = b"Received: from a by b with ESMTP\r\n\tid 4Abc12Xyz; now\r\n\r\nx\r\n"
+            for at in range(0, len(text), width):
+                piece = text[at : at + width]
+                client.send(piece)
+                came = min(at + width, len(text)) - 4  # the last few may be the beginning of the dot line
+                until(lambda talk=line._conversation, came=came: talk.message and talk.message.came >= came)
+            said += client.ask(b".\r\n")
+            client.close()
+            until(lambda: not served.intake._lines)
+    assert said[0] == said[1]
+    assert len(served.kept("site.example")) == 1
+
+
+def test_a_large_message_that_was_given_up_is_answered_also_while_the_disk_still_hangs(spool, monkeypatch):
+    begun, go = threading.Event(), threading.Event()
+    write = Spill.write
+
+    def hang(self, pieces):
+        begun.set()
+        assert go.wait(30)
+        write(self, pieces)
+
+    monkeypatch.setattr(Spill, "write", hang)
+    with Served(spool, patience=Patience(disk=0.1)) as served:
+        client = served.client()
+        client.ask(ENVELOPE + b"DATA\r\n", 3)
+        client.send(b"x" * 98 + b"\r\n")
+        for _ in range(20):
+            client.send((b"x" * 98 + b"\r\n") * 1000)
+        assert begun.wait(20)
+        client.send(b".\r\n")
+        assert client.reply() == b"451 4.3.0 the disk does not answer\r\n"
+        go.set()
+        until(lambda: not served.left())
+    assert served.kept("site.example") == []
+
+
+def test_those_who_are_sent_away_do_not_take_the_descriptors_of_those_who_are_served(spool, monkeypatch):
+    monkeypatch.setattr("bsmtp_batch.intake.server.SESSIONS", 1)
+    monkeypatch.setattr("bsmtp_batch.intake.server.LEAVING", 2)
+    with Served(spool) as served:
+        first = served.client()
+        path = str(spool / "lmtp")
+        others = [Client(path) for _ in range(10)]
+        assert [other.reply()[:3] for other in others] == [b"421"] * 2 + [b""] * 8
+        assert served.intake.reactor.connections <= 3
+        assert first.hand_in(TEXT, b"a@site.example")[0].startswith(b"250")
+        for other in others:
+            other.close()
