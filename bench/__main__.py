@@ -54,6 +54,8 @@ def main() -> int:
     parser.add_argument("--here", action="store_true", help="run the working copy as it lies there, not installed")
     parser.add_argument("--save", action="store_true", help="keep the results in docs/bench and make README's table")
     asked = parser.parse_args()
+    if asked.save and asked.only:
+        parser.error("a table is made of whole runs: --save goes with every row")
     rows, runs = chosen(asked.only), []
     with place(scale=0.1 if asked.quick else 1.0, installed=not asked.here) as where:
         for number in range(asked.runs):
