@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from support.batches import manifests
 from support.spooldir import make_route
 
+from bsmtp_batch.seal import Caps, seal_route
 from bsmtp_batch.spool import (
     groups,
     groups_drain,
@@ -496,6 +500,45 @@ def test_more_pieces_than_one_call_takes_are_written(spool: str) -> None:
     many = [entry(n, cut=3) for n in range(groups_writer.PIECES)]
     commit(spool, many)
     assert drain(spool) == [] and new(spool) == expected(*many)
+
+
+def test_a_drain_that_is_held_up_does_not_bring_a_sealed_message_back(spool: str, monkeypatch) -> None:
+    """The sealer has drained and chosen; the same message comes in a group, and its drain is held before its rename."""
+    route = Route(spool, ROUTES[0])
+    commit(spool, [entry(1)])
+    drain(spool)
+    commit(spool, [entry(1)])
+    looked, go_on, real = threading.Event(), threading.Event(), groups_pour._is_there
+
+    def is_there(home: int, name: str) -> bool:
+        found = real(home, name)
+        if name.startswith(names.SEALED):
+            looked.set()
+            assert go_on.wait(30)
+        return found
+
+    monkeypatch.setattr(groups_pour, "_is_there", is_there)
+    monkeypatch.setattr("bsmtp_batch.seal.stage._drain", lambda route: [])
+    draining = threading.Thread(target=drain, args=(spool,))
+    draining.start()
+    assert looked.wait(30)
+    sealing = threading.Thread(target=lambda: list(seal_route(route, node="hub", caps=Caps(), reserve_size=0)))
+    sealing.start()
+    deadline = time.monotonic() + 30
+    while sealing.is_alive() and not waits_for_a_lock():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    held = sealing.is_alive()
+    go_on.set()
+    draining.join(30)
+    sealing.join(30)
+    assert held, "sealed to the end while a drain was between its look-up and its rename"
+    assert new(spool) == {} and files(spool) == [] and len(manifests(route)) == 1
+
+
+def waits_for_a_lock() -> bool:
+    """Whether the kernel lists a thread of ours as blocked behind a lock."""
+    return re.search(rf"-> FLOCK .* {os.getpid()} ", Path("/proc/locks").read_text()) is not None
 
 
 def test_nothing_to_drain_takes_no_lock(spool: str, monkeypatch) -> None:
