@@ -46,6 +46,8 @@ class Ledger:
         self.path = path
         self._now = now
         self._results: Results | None = None
+        self._failed: Results | None = None
+        """One that takes no more, and may go when what it holds is in the database."""
         self._pending: list[News] = []
         """What is durable in ``_results`` and not in the database."""
         self._folded = 0.0
@@ -280,30 +282,34 @@ class Ledger:
             return False
         except OSError:
             # Whether it would be there after a crash, nobody knows. It is not written again: it goes to the database.
-            self._results = None
+            self._failed, self._results = results, None
             self._fold()
-            with suppress(OSError):
-                results.close(remove=True)
             return False
         self._pending += news
         return True
 
     def _fold(self) -> None:
         """Take what is durable elsewhere into the database. ``OSError`` where only forgetting it there fails."""
-        if not self._pending:
-            return
-        with self._committed() as database:
-            self._write(database, self._pending)
-        self._pending = []
-        self._folded = time.monotonic()
-        if self._results is not None:
-            self._results.clear()
+        if self._pending:
+            with self._committed() as database:
+                self._write(database, self._pending)
+            self._pending = []
+            self._folded = time.monotonic()
+            if self._results is not None:
+                self._results.clear()
+        if self._failed is not None:
+            self._leave(self._failed)
+            self._failed = None
 
     def _let_go(self) -> None:
-        results, self._results = self._results, None
-        if results is not None:
-            with suppress(OSError):  # who opens the ledger next removes it
-                results.close(remove=not self._pending)
+        for results in (self._results, self._failed):
+            if results is not None:
+                self._leave(results)
+        self._results = self._failed = None
+
+    def _leave(self, results: Results) -> None:
+        with suppress(OSError):  # who opens the ledger next removes it
+            results.close(remove=not self._pending)
 
     def _recover(self) -> None:
         """Take what others have left behind, who were killed, into the database."""

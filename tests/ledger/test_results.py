@@ -153,6 +153,25 @@ def test_a_record_that_cannot_be_made_durable_goes_to_the_database(path, monkeyp
     assert states(path) == {1: "done", 2: "done", 3: "done", 4: "finishing"}
 
 
+@pytest.mark.parametrize("before", [[], [[mark(1)], [done(1), mark(2)]]])
+def test_what_the_database_has_taken_after_both_failed_is_not_undone_by_the_file(path, monkeypatch, before):
+    def failing(*_):
+        raise OSError(5, "Input/output error")
+
+    with Ledger(path) as ledger:
+        with ledger.hurried():
+            for news in before:
+                ledger.step(BATCH, news)
+            with monkeypatch.context() as broken:
+                broken.setattr(os, "fdatasync", failing)
+                broken.setattr(ledger, "_write", failing)
+                with pytest.raises(Later):
+                    ledger.step(BATCH, [mark(3)])
+            ledger.step(BATCH, [done(2)])
+        assert everything(path + results.DIRECTORY) == []
+    assert states(path) == ({1: "done", 2: "done"} if before else {2: "done"})
+
+
 def test_a_database_that_fails_keeps_what_was_durable(path, monkeypatch):
     with Ledger(path) as ledger:
         with pytest.raises(Later), ledger.hurried():
