@@ -33,6 +33,8 @@ define(`confDOMAIN_NAME', `hub.example')dnl
 define(`confMAX_RCPTS_PER_MESSAGE', `0')dnl
 define(`confTO_IDENT', `0')dnl
 define(`confLOG_LEVEL', `9')dnl
+define(`confQUEUE_LA', `1000')dnl
+define(`confREFUSE_LA', `1000')dnl
 define(`SMART_HOST', `esmtp:[127.0.0.1]')dnl
 define(`RELAY_MAILER_ARGS', `TCP $h {RECORDER}')dnl
 define(`ESMTP_MAILER_ARGS', `TCP $h {RECORDER}')dnl
