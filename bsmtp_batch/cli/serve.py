@@ -70,9 +70,9 @@ def _take(settings: Settings) -> int:
     from bsmtp_batch.cli.taking import Taking
     from bsmtp_batch.edge.descriptors import make_room
     from bsmtp_batch.edge.log import tell
-    from bsmtp_batch.intake.server import SESSIONS
+    from bsmtp_batch.intake.server import DESCRIPTORS as OF_INTAKE
 
-    make_room(SESSIONS + 100)
+    make_room(OF_INTAKE)
     taking = Taking(settings)
     try:
         common.become_owner(settings.node.spool)
@@ -92,9 +92,10 @@ def _run(settings: Settings) -> int:
     from bsmtp_batch.cli.serving import Serving
     from bsmtp_batch.cli.taking import Taking
     from bsmtp_batch.edge.descriptors import make_room
+    from bsmtp_batch.intake.server import DESCRIPTORS as OF_INTAKE
     from bsmtp_batch.server.daemon import SESSIONS
 
-    make_room(DESCRIPTORS * (SESSIONS + 100))
+    make_room(DESCRIPTORS * (SESSIONS + 100) + (OF_INTAKE if settings.serve.lmtp else 0))
     with ThreadPoolExecutor(16, "answer") as workers, ThreadPoolExecutor(SESSIONS, "send") as movers:
         # Ports below 1024 and keys that only root reads are taken before root is given up.
         taking = Taking(settings)

@@ -25,6 +25,9 @@ SESSIONS = 300
 LEAVING = 100
 """Connections beyond that whose last words are waited for: each takes a descriptor, which whoever connects in a loop
 would leave to nobody else."""
+DESCRIPTORS = 16_384
+"""Files and connections open at one time: a large message has a file for each of its routes, and an MTA may send
+twenty to fifty routes each."""
 GROUP = 8 << 20
 """Octets of one commit; a single message may have more."""
 LAST = 20.0

@@ -4,6 +4,7 @@ taken is in its route."""
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import stat
@@ -16,6 +17,7 @@ from support.lmtp import Client
 
 from bsmtp_batch.config import load
 from bsmtp_batch.errors import Faults
+from bsmtp_batch.intake.server import DESCRIPTORS
 
 
 class Program:
@@ -133,3 +135,12 @@ def test_a_listener_for_this_machine_alone_needs_no_networks(tmp_path, where):
     path.write_text(f'[serve]\nlmtp = ["{where}"]\n')
 
     assert load(str(path)).serve.lmtp == [where]
+
+
+@pytest.mark.parametrize("odmr", ["", 'odmr = ["127.0.0.1:0"]\n'])
+def test_large_messages_for_many_routes_do_not_run_out_of_descriptors(tmp_path, odmr):
+    make_route(tmp_path / "spool", "site.example")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Program(tmp_path, odmr) as program:
+        soft, _ = resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE)
+        assert soft >= (DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS))

@@ -95,8 +95,9 @@ def test_more_recipients_than_fit_are_told_so_and_the_first_thousand_are_kept(sp
     with Served(spool) as served:
         client = served.client()
         client.send(b"MAIL FROM:<other@site.example>\r\n")
-        client.send(b"".join(b"RCPT TO:<%d@site.example>\r\n" % number for number in range(10_000)))
-        said = [client.reply() for _ in range(10_001)]
+        said = [client.reply()]
+        for hundred in range(100):  # nothing is read of a client that does not read us
+            said += client.ask(b"".join(b"RCPT TO:<%d.%d@site.example>\r\n" % (hundred, n) for n in range(100)), 100)
         assert [one[:3] for one in said] == [b"250"] * 1001 + [b"452"] * 9000
         assert_others_are_served(served)
         said = client.ask(b"DATA\r\n") + client.ask(TEXT + b".\r\n", 1000)
