@@ -132,6 +132,8 @@ def read(fd: int) -> list[News]:
         payload = data[at + _HEAD.size : at + _HEAD.size + length]
         if magic != _MAGIC or (generation is not None and of != generation) or check != _check(of, payload):
             break
+        if not payload:
+            break  # zeros are the check of nothing: this is the beginning of a head that was torn
         generation = of
         found += [(batch, _settled(row)) for batch, rows in json.loads(payload).items() for row in rows]
         at += _pages(_HEAD.size + length)

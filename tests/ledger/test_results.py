@@ -246,6 +246,18 @@ def test_what_is_read_is_a_beginning_of_what_was_written(tmp_path_factory, recor
     mine.close(remove=True)
 
 
+@pytest.mark.parametrize("size", range(1, 20))
+def test_a_head_that_was_torn_is_no_record(tmp_path, size):
+    """Behind its first octets stand the zeros from before, and they are the check of a record without content."""
+    mine = Results(str(tmp_path / "ledger.db-results"))
+    mine.append([(BATCH, mark(1))])
+    head = os.pread(mine._fd, size, 0)
+    mine.clear()
+    os.pwrite(mine._fd, head, 0)
+    assert read(mine._fd) == []
+    mine.close(remove=True)
+
+
 def test_a_record_that_is_too_large_is_told(tmp_path):
     mine = Results(str(tmp_path / "ledger.db-results"))
     with pytest.raises(Full):
