@@ -45,7 +45,7 @@ class UnixListener:
                 os.unlink(passing)  # of a process before us with our number
             self.socket.bind(passing)
             try:
-                os.chmod(passing, mode)
+                _permit(passing, mode)
                 self.socket.listen(BACKLOG)
                 with _alone(os.path.dirname(path) or "."):
                     _require_stale(path)
@@ -65,6 +65,18 @@ class UnixListener:
             found = os.lstat(self.path)
             if (found.st_dev, found.st_ino) == self._known:
                 os.unlink(self.path)
+
+
+def _permit(path: str, mode: int) -> None:
+    """Give the socket ``path`` its permissions. Root may do this in a directory of somebody else, who may have put a
+    link in its place just now: what is not the socket is left as it is."""
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            raise OSError(errno.EADDRINUSE, "something else has been put there", path)
+        os.chmod(f"/proc/self/fd/{fd}", mode)
+    finally:
+        os.close(fd)
 
 
 @contextmanager

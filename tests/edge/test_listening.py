@@ -54,3 +54,20 @@ def test_a_file_in_the_place_of_a_socket_is_not_removed(tmp_path):
         UnixListener(str(tmp_path / "lmtp"), 0o600)
 
     assert (tmp_path / "lmtp").read_text() == "precious"
+
+
+def test_permissions_are_not_given_to_what_somebody_puts_in_place_of_the_socket(tmp_path, monkeypatch):
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+
+    class Exchanged(socket.socket):
+        def bind(self, path):
+            super().bind(path)
+            os.unlink(path)
+            os.symlink(secret, path)
+
+    monkeypatch.setattr("bsmtp_batch.edge.listening.socket.socket", Exchanged)
+    with pytest.raises(OSError, match="something else"):
+        UnixListener(str(tmp_path / "lmtp"), 0o666)
+    assert stat.S_IMODE(os.stat(secret).st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["secret"]
