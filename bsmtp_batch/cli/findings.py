@@ -36,6 +36,7 @@ def of(settings: Settings) -> Iterator[Finding]:
     yield from _accounts(settings)
     yield from _programs(settings)
     yield from _spool(settings.node.spool)
+    yield from _groups(settings.node.spool)
     yield from _routes(settings)
 
 
@@ -261,6 +262,33 @@ def _spool(path: str) -> Iterator[Finding]:
     if found.st_mode & 0o022:
         yield Finding(
             setting, f"others can write in {path}: they could put mail there or take it", f"chmod go-w {path}"
+        )
+
+
+def _groups(path: str) -> Iterator[Finding]:
+    """Where LMTP keeps what it has acknowledged, until that is in its routes."""
+    from bsmtp_batch.edge.user import user_name
+    from bsmtp_batch.spool.groups import GROUPS, look
+
+    groups, setting = f"{path}/{GROUPS}", ("node", "spool")
+    if not os.path.lexists(groups):
+        return  # made by the first who needs it
+    if not os.path.isdir(groups) or not os.access(groups, os.W_OK | os.X_OK):
+        yield Finding(
+            setting,
+            f"{groups} cannot be written to by {user_name()}: LMTP takes nothing, and what it has taken does not go on",
+            f"see that it is a directory of the spool's owner (chown -R {user_name()} {groups})",
+            error=True,
+        )
+        return
+    found = look(path)
+    for odd in found.odd:
+        yield Finding(setting, f"{odd.path} {odd.reason}", "see OPERATING, 'A damaged spool'")
+    for route in sorted(found.left):
+        yield Finding(
+            setting,
+            f"mail accepted for {route} cannot be put into its route",
+            f"bsmtp-batch route add {route}, or see that out/{route}/ belongs to {user_name()}",
         )
 
 

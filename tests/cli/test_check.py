@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 
@@ -9,6 +10,8 @@ import pytest
 
 from bsmtp_batch.cli.app import run
 from bsmtp_batch.cli.findings import RSYNC
+from bsmtp_batch.spool.groups import Entry, GroupWriter, drain
+from bsmtp_batch.spool.names import fragment_name, key_of
 
 
 @pytest.fixture(autouse=True)
@@ -284,3 +287,26 @@ def test_without_a_settings_file_the_defaults_are_looked_at(tmp_path, capsys, mo
     assert run(["check", "--spool", str(tmp_path / "none")]) == 0
 
     assert capsys.readouterr().out.startswith("warning: no settings file: node.spool: there is no spool")
+
+
+def test_a_directory_of_groups_that_cannot_be_used_is_an_error(check, spool):
+    (spool / "groups").write_text("")
+    (line,) = [one for one in check("", code=78) if "groups" in one]
+    assert line.startswith("error: ") and "LMTP takes nothing" in line
+
+
+def test_mail_that_is_stuck_in_a_group_is_told(check, spool):
+    data = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx\r\n.\r\n"
+    digest = hashlib.sha256(data)
+    name = fragment_name(key_of(b"Q1", digest.digest()), digest.hexdigest())
+    writer = GroupWriter(str(spool))
+    writer.commit([Entry("gone.example", name, data)])
+    writer.close()
+    assert [line for line in check("") if "gone.example" in line] == []
+    drain(str(spool))
+    (spool / "groups" / ("0" * 24 + ".odd")).write_text("x")
+
+    told = check("")
+
+    assert len([line for line in told if "route add gone.example" in line]) == 1
+    assert len([line for line in told if ".odd" in line and "damaged spool" in line]) == 1
