@@ -13,6 +13,7 @@ from typing import BinaryIO
 from bsmtp_batch.batch.events import Fault, Limits, Message, Severity
 from bsmtp_batch.batch.file import BatchFile
 from bsmtp_batch.batch.manifest import Manifest
+from bsmtp_batch.edge.hashing import Sha256
 
 MAX_REFUSED = 10_000
 """Refused messages of one file, after which the file as a whole is taken for something else."""
@@ -67,15 +68,17 @@ def examine(batch: BatchFile, manifest: Manifest | None) -> Examined:
     found = Examined(batch, manifest)
     behind = 0  # where the last message ended, complete or refused
     limits = Limits(messages=MAX_MESSAGES, all_recipients=MAX_RECIPIENTS)
-    for event in batch.scan(Severity.STRICT if manifest else Severity.TOLERANT, limits):
-        if isinstance(event, Message):
-            found.messages.append(event)
-            behind = event.offset + event.wire_size
-        elif event.scope == "file" or len(found.refused) >= MAX_REFUSED:
-            found.bad = found.bad or str(event)
-        else:
-            found.refused.append(Refused(event, behind, event.end))
-            behind = event.end
+    severity = Severity.STRICT if manifest else Severity.TOLERANT
+    with Sha256() as whole:
+        for event in batch.scan(severity, limits, whole=whole):
+            if isinstance(event, Message):
+                found.messages.append(event)
+                behind = event.offset + event.wire_size
+            elif event.scope == "file" or len(found.refused) >= MAX_REFUSED:
+                found.bad = found.bad or str(event)
+            else:
+                found.refused.append(Refused(event, behind, event.end))
+                behind = event.end
     if manifest and not found.bad:
         summary = batch.summary
         found.bad = manifest.matches(batch.size, batch.sha256, summary.messages, summary.recipients) or ""
