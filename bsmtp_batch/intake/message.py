@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from bsmtp_batch.intake.routing import Route
-from bsmtp_batch.intake.text import canonical, is_canonical, size_of
+from bsmtp_batch.intake.text import are_canonical, canonical, size_of
 from bsmtp_batch.spool.groups import Entry
 from bsmtp_batch.spool.names import Limits, fragment_name, key_of
 from bsmtp_batch.wire.command import MAX_COMMAND, Mail, Params, Rcpt, needs_utf8
@@ -56,8 +56,11 @@ class Message:
         """A piece of text."""
         self.came += len(data)
         if self.refused is None:
-            self.pieces.append(data)
             self.held += len(data)
+            if self.pieces and len(self.pieces[-1]) < TOP:  # of pieces of an octet each, none would be only an octet
+                self.pieces[-1] += data
+            else:
+                self.pieces.append(data)
 
     def refuse(self, reply: Reply) -> None:
         """Take nothing of it."""
@@ -91,19 +94,19 @@ class Message:
     def entries(self) -> list[tuple[Route, Entry]]:
         """One fragment for each route that takes it, complete; :attr:`verdicts` are set, as if all were durable."""
         text, nul = self._text()
-        self.note_queue_id(text[:TOP])
+        self.note_queue_id(text[0][:TOP] if text else b"")
         made: list[tuple[Route, Entry]] = []
         for route, rcpts in self.by_route().items():
-            refused = unfit(route.limits, size_of(text) if route.limits.max_size else 0, nul=nul)
+            refused = unfit(route.limits, size_of(b"".join(text)) if route.limits.max_size else 0, nul=nul)
             if refused is not None:
                 self.verdicts[route] = refused
                 continue
             head = envelope(self.mail, rcpts, route.limits)
             digest = sha256(head)
-            digest.update(text)
-            digest.update(END)
+            for piece in (*text, END):
+                digest.update(piece)
             key = key_of(self.queue_id, digest.digest())
-            made.append((route, Entry(route.name, fragment_name(key, digest.hexdigest()), (head, text, END))))
+            made.append((route, Entry(route.name, fragment_name(key, digest.hexdigest()), (head, *text, END))))
             self.verdicts[route] = kept(key)
         return made
 
@@ -111,13 +114,16 @@ class Message:
         """Where the MTA did not tell its queue id, it has written it into its header, the first of all."""
         self.queue_id = self.queue_id or received_id(top)
 
-    def _text(self) -> tuple[bytes, bool]:
-        """The whole text in canonical form, and whether a NUL was removed."""
-        data = b"".join(self.taken())
+    def _text(self) -> tuple[list[bytes], bool]:
+        """The whole text in canonical form, in pieces, the first of them not short; and whether a NUL was removed."""
+        pieces = self.taken()
+        if not self.chunked and are_canonical(pieces):
+            return pieces, False
+        data = b"".join(pieces)
         if self.chunked:
             maker = Canonicaliser()
-            return maker.feed(data) + maker.close(), b"\0" in data
-        return (data, False) if is_canonical(data) else (canonical(data), b"\0" in data)
+            return [maker.feed(data) + maker.close()], b"\0" in data
+        return [canonical(data)], b"\0" in data
 
 
 def received_id(top: bytes) -> bytes:

@@ -7,6 +7,7 @@ line ends there are, the decoder of universal newlines is the quickest: it looks
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from io import IncrementalNewlineDecoder
 
 from bsmtp_batch.wire.dots import Canonicaliser, Unstuffer
@@ -18,10 +19,20 @@ LONG = 64 * 1024
 
 def is_canonical(lines: bytes) -> bool:
     """Whether ``lines``, which begin at the start of a line and are empty or end in CRLF, need no change at all."""
-    if b"\0" in lines or _SINGLE_DOT.search(lines) or (lines[:1] == b"." and lines[1:2] != b"."):
-        return False
+    return are_canonical((lines,))
+
+
+def are_canonical(pieces: Sequence[bytes]) -> bool:
+    """Whether ``pieces``, which together are such lines, need no change; where the cutting hides it, they seem to.
+
+    They are not put together for it: fresh memory for a large text costs as much as the look at it."""
     ends = IncrementalNewlineDecoder(None, translate=False)
-    ends.decode(lines.decode("latin-1"))
+    before = b"\r\n"
+    for piece in pieces:
+        if b"\0" in piece or _SINGLE_DOT.search(before + piece[:4]) or _SINGLE_DOT.search(piece):
+            return False
+        ends.decode(piece.decode("latin-1"))
+        before = piece[-3:] if len(piece) >= 3 else (before + piece)[-3:]
     return ends.newlines in ("\r\n", None)
 
 

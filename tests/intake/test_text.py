@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bsmtp_batch.intake.text import Stream, canonical, is_canonical, size_of
+from bsmtp_batch.intake.text import Stream, are_canonical, canonical, is_canonical, size_of
 from bsmtp_batch.wire.dots import Canonicaliser, Unstuffer
 
 PIECES = st.sampled_from(
@@ -25,11 +25,14 @@ def cut(data: bytes, random) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]
 
 
-@given(WIRE)
-def test_text_is_left_alone_only_where_the_long_way_would_leave_it_alone(wire):
+@given(WIRE, st.randoms(use_true_random=False))
+def test_text_is_left_alone_only_where_the_long_way_would_leave_it_alone(wire, random):
     lines = wire + b"\r\n"
+    pieces = cut(lines, random)
 
     assert canonical(lines) == long_way(lines)
+    if are_canonical(pieces):
+        assert is_canonical(lines)
     if is_canonical(lines):
         assert long_way(lines) == lines
         assert size_of(lines) == len(Unstuffer().feed(lines)) + 2
@@ -54,3 +57,9 @@ def test_a_line_without_end_is_not_held_back():
     given_out = sum(len(stream.feed(b"x" * 65_536)) for _ in range(16))
 
     assert given_out >= 15 * 65_536
+
+
+def test_a_large_text_as_it_usually_comes_is_not_put_together_to_be_looked_at():
+    text = (b"x" * 70 + b"\r\n..y\r\n") * 9000
+
+    assert are_canonical([text[at : at + 40_000] for at in range(0, len(text), 40_000)])
