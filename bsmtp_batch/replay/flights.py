@@ -46,7 +46,7 @@ class Flights:
         assert lane.line is not None
         lane.phase = phase
         lane.dots, lane.rcpts = dots, rcpts
-        lane.heard = b""
+        lane.heard, lane.sent = b"", 0
         verb = Verb.END if phase is Phase.DOT else Verb.MAIL
         lane.since = self._now()
         lane.until = lane.since + TIMEOUTS[verb] * lane.patience
@@ -58,6 +58,7 @@ class Flights:
         except OSError as error:
             self._astray(lane, error)
             return
+        lane.sent = taken
         if taken < len(data):
             lane.unsent = memoryview(data)[taken:]
             self._readiness.watch_room(lane.place, wanted=True)
@@ -123,6 +124,7 @@ class Flights:
         taken = lane.line.offer(lane.unsent)
         if taken:
             lane.until = max(lane.until, self._now() + TIMEOUTS[Verb.END] * lane.patience)
+        lane.sent += taken
         lane.unsent = lane.unsent[taken:]
         if not lane.unsent:
             lane.unsent = None

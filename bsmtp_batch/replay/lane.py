@@ -63,6 +63,8 @@ class Lane:
         self.text = b""
         self.heard = b""
         self.unsent: memoryview | None = None
+        self.sent = 0
+        """Octets of the flight that the system has taken."""
         self.dots = 0
         """Answers that the dot wants."""
         self.rcpts = 0
@@ -180,7 +182,8 @@ class Lane:
         """Find out what became of a flight that did not go like the others."""
         assert isinstance(self.connection, SmtpConnection)
         try:
-            result = self.connection.regain(dotted, begun, self.heard, trouble)
+            whole = self.sent >= len(self.text) + len(b".\r\n")
+            result = self.connection.regain(dotted, begun, self.heard, trouble, whole=whole)
         except BaseException as error:  # noqa: BLE001 - as above
             self._tell(failed, error)
         else:

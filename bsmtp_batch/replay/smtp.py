@@ -8,6 +8,7 @@ the next message waits until the one before is settled, and its dot until that i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bsmtp_batch.edge.sockets import Channel, SocketChannel
@@ -201,9 +202,12 @@ class SmtpConnection:
         """What stretches the time-outs."""
         return self._exchange.patience
 
-    def regain(self, dotted: Job | None, begun: Job | None, heard: bytes, trouble: OSError | None) -> Result | None:
+    def regain(
+        self, dotted: Job | None, begun: Job | None, heard: bytes, trouble: OSError | None, *, whole: bool = True
+    ) -> Result | None:
         """Take over a flight that was sent on :meth:`line`: the dot of ``dotted``, if any, and behind it the envelope
         of ``begun``, if any, which has to be the next job here. ``heard`` came since, ``trouble`` ended the saying.
+        ``whole``: all of the text went out, and its end.
 
         What becomes of ``dotted``. Whatever was said and heard before that flight is told to the wire core as it was.
         """
@@ -225,7 +229,8 @@ class SmtpConnection:
             before.conclude(answers)
         except Ended as ended:
             before.doubt(ended)
-        return before.result()
+        result = before.result()
+        return result if whole else replace(result, verdicts=tuple(map(_not_yes, result.verdicts)))
 
     def drop(self) -> None:
         """Hang up without a word: in the middle of a message there is none that would be understood."""
@@ -307,3 +312,10 @@ class SmtpConnection:
             return b""  # the session is over then, and the message before has no part in it
         self._ahead = following if octets else None
         return octets
+
+
+def _not_yes(verdict: Verdict) -> Verdict:
+    """What ``verdict`` is worth where the server had not got all of the text: a yes can have meant nothing of it."""
+    if verdict.kind is not Kind.DELIVERED:
+        return verdict
+    return Verdict(Kind.DOUBTFUL, f"451 4.3.0 the server answered before it had all of the text: {verdict.reply}")

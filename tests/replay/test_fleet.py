@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -12,9 +13,10 @@ import pytest
 from support.fleet import Target, posts, replay
 from support.sink import DROP, Data, EndOfData, MailFrom, RcptTo, Say, Sink
 
-from bsmtp_batch.replay import source
+from bsmtp_batch.replay import address, source
 from bsmtp_batch.replay.contract import Kind
 from bsmtp_batch.replay.engine import Engine
+from bsmtp_batch.replay.targets import target_of
 from bsmtp_batch.wire.events import Helo, Quit, Reply
 from bsmtp_batch.wire.session import Protocol
 
@@ -405,3 +407,33 @@ def test_whatever_a_server_does_each_message_has_one_fate_and_none_is_lost(tmp_p
         if arrived[one.number]:
             assert one.results, "it arrived and nobody knows"
             assert set(one.kinds) & {GOOD, DOUBT} or script.replies[one.number][0] is EndOfData
+
+
+def test_a_yes_ahead_of_the_end_of_the_text_is_no_yes(tmp_path):
+    """The server ends there: nobody has the message, whatever was said."""
+    found = posts(tmp_path, 2, size=250_000)
+
+    def serve():
+        connection = listener.accept()[0]
+        with connection, connection.makefile("rb") as lines:
+            for said in (b"220 hi\r\n", b"250-hi\r\n250 PIPELINING\r\n", b"250 a\r\n", b"250 b\r\n"):
+                connection.sendall(said)
+                lines.readline()
+            connection.sendall(b"354 go on\r\n")
+            lines.read(20_000)
+            connection.sendall(b"250 taken\r\n")
+            gone.wait(30)
+
+    gone = threading.Event()
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        place = address.parse(f"lmtp://{path}")
+        with Engine(target_of(place, node="hub.example", patience=0.01), connections=2) as engine:
+            engine.run(found[:1])
+        gone.set()
+        thread.join()
+    assert found[0].kinds == [DOUBT]
