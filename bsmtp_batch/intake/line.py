@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -225,7 +226,11 @@ class Line:
             else:
                 call(lambda: self._worked(message, ""))
 
-        self._host.disks.submit(work)
+        try:
+            self._host.disks.submit(work)
+        except RuntimeError as error:
+            fault = repr(error)
+            call(lambda: self._worked(message, fault))
 
     def _worked(self, message: Message, fault: str) -> None:
         spill = message.spill
@@ -269,7 +274,8 @@ class Line:
         spill = message.spill
         if spill is not None and not spill.finished:
             spill.finished = True
-            self._host.disks.submit(spill.discard)
+            with suppress(RuntimeError):  # there is no thread for it, and has been none: it has written nothing
+                self._host.disks.submit(spill.discard)
 
     def _bye(self, words: bytes) -> None:
         name = self._host.desk.name

@@ -20,11 +20,16 @@ class Pool:
         self._idle = threading.Semaphore(0)
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Have ``work`` done; it raises nothing."""
+        """Have ``work`` done; it raises nothing. ``RuntimeError`` where the system has no thread for it."""
         if not self._idle.acquire(blocking=False) and len(self._threads) < THREADS:
             thread = threading.Thread(target=self._run, name="large", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                if not self._threads:
+                    raise
+            else:
+                self._threads.append(thread)
         self._work.put(work)
 
     def end(self, seconds: float) -> bool:

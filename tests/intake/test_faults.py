@@ -172,3 +172,20 @@ def test_those_who_are_sent_away_do_not_take_the_descriptors_of_those_who_are_se
         assert first.hand_in(TEXT, b"a@site.example")[0].startswith(b"250")
         for other in others:
             other.close()
+
+
+def test_without_threads_a_large_message_is_told_to_come_again_and_the_end_comes_in_order(spool, monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with Served(spool) as served:
+        client, other = served.client(), served.client()
+        client.ask(ENVELOPE + b"DATA\r\n", 3)
+        monkeypatch.setattr("bsmtp_batch.intake.pool.threading.Thread.start", refuse)
+        client.send((b"x" * 98 + b"\r\n") * 15_000 + b".\r\n")
+        assert client.reply().startswith(b"451 4.3.0")
+        assert other.hand_in(TEXT, b"a@site.example")[0].startswith(b"250")
+        monkeypatch.undo()
+        assert client.hand_in((b"x" * 98 + b"\r\n") * 15_000, b"a@site.example")[0].startswith(b"250")
+    assert served.left() == []
+    assert len(served.kept("site.example")) == 2
