@@ -147,8 +147,8 @@ class Intake:
 
     def _begin(self) -> None:
         octets, count = 0, 0
-        for _, message, _ in self._waiting:
-            octets += message.came
+        for _, _, entries in self._waiting:
+            octets += sum([entry.size() for _, entry in entries])
             if count and octets > GROUP:
                 break
             count += 1

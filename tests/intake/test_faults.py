@@ -189,3 +189,21 @@ def test_without_threads_a_large_message_is_told_to_come_again_and_the_end_comes
         assert client.hand_in((b"x" * 98 + b"\r\n") * 15_000, b"a@site.example")[0].startswith(b"250")
     assert served.left() == []
     assert len(served.kept("site.example")) == 2
+
+
+def test_a_commit_is_bounded_by_what_is_written_and_not_by_what_came(spool, monkeypatch):
+    make_route(spool, "other.example")
+    monkeypatch.setattr("bsmtp_batch.intake.server.GROUP", 1500)
+    writer = HeldWriter(GroupWriter(str(spool)))
+    with Served(spool, writer=writer) as served:
+        clients = [served.client() for _ in range(3)]
+        for number, client in enumerate(clients):
+            client.ask(ENVELOPE + b"RCPT TO:<b@other.example>\r\nDATA\r\n", 4)
+            client.send(b"x" * 500 + b"\r\n.\r\n")
+            if number == 0:
+                assert writer.begun.acquire(timeout=20)
+        until(lambda: len(served.intake._waiting) == 2)
+        for client in clients:
+            writer.go.release()
+            assert client.reply().startswith(b"250")
+    assert writer.groups == [2, 2, 2]
