@@ -16,7 +16,7 @@ from bsmtp_batch.cli.hours import closes
 from bsmtp_batch.cli.logins import verifier_of
 from bsmtp_batch.config_values import seconds
 from bsmtp_batch.dispatch import Event, Terms
-from bsmtp_batch.edge.listening import Socket, listening
+from bsmtp_batch.edge.listening import Socket, listening, without_detail
 from bsmtp_batch.edge.log import tell
 from bsmtp_batch.edge.serving_tls import server_context
 from bsmtp_batch.errors import Later, Problem, Setting
@@ -238,7 +238,7 @@ def _bound(where: str) -> Socket:
         return listening(host.strip("[]"), int(port))
     except OSError as error:
         raise Later(
-            f"{where} cannot be listened on: {error.strerror or error}",
+            f"{where} cannot be listened on: {without_detail(error)}",
             safe="Nothing was started; mail waits in the spool",
             next="see who has the port (ss -ltnp); ports below 1024 need root or CAP_NET_BIND_SERVICE",
         ) from error

@@ -5,11 +5,14 @@ Apart from ``serving.py``, which loads all that customers need: where there is o
 
 from __future__ import annotations
 
+import errno
+import os
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
-from bsmtp_batch.edge.listening import Socket, UnixListener, listening
+from bsmtp_batch.edge.listening import Socket, UnixListener, listening, without_detail
 from bsmtp_batch.edge.log import tell
+from bsmtp_batch.edge.user import user_name
 from bsmtp_batch.errors import Later
 from bsmtp_batch.intake.desk import Bounds, Desk
 from bsmtp_batch.intake.routing import Routes, plain
@@ -80,12 +83,29 @@ class Taking:
                 self._tcp.append(listening(host.strip("[]"), int(port)))
         except OSError as error:
             raise Later(
-                f"{where} cannot be listened on: {error.strerror or error}",
+                f"{where} cannot be listened on: {without_detail(error)}",
                 safe="Nothing was started; the MTA keeps its mail",
-                next="see who has it (ss -lxntp), or whether the directory is there and may be written",
+                next=_advice(where, error),
             ) from error
 
     def _allowed(self, address: object) -> bool:
         assert isinstance(address, tuple)
         client = ip_address(str(address[0]).partition("%")[0].removeprefix("::ffff:"))
         return any(client in network for network in self._from)
+
+
+def _advice(where: str, error: OSError) -> str:
+    """What somebody does about it whose daemon cannot listen at ``where``."""
+    directory = os.path.dirname(where.removeprefix("unix:"))
+    if error.errno == errno.ENOENT:
+        return (
+            f"install -d -o bsmtp-batch -g bsmtp-batch -m 755 {directory}, after each boot where it lies below /run;"
+            " contrib/systemd/bsmtp-batch-serve.service does it by itself"
+        )
+    if error.errno == errno.EADDRINUSE:
+        return "see who has it: ss -lxntp"
+    if error.errno == errno.EACCES and where.startswith("unix:"):
+        return f"let {user_name()} write to {directory}"
+    if error.errno == errno.EACCES:
+        return "ports below 1024 need root or CAP_NET_BIND_SERVICE; take another, such as 2424"
+    return "name an address of this machine and a port that is free, or a socket, in [serve] lmtp"

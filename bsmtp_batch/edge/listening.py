@@ -29,6 +29,11 @@ def listening(host: str, port: int) -> Socket:
     )
 
 
+def without_detail(error: OSError) -> str:
+    """Why it cannot be listened there, in the system's words alone: ``create_server`` says the address once more."""
+    return (error.strerror or str(error)).partition(" (while attempting")[0]
+
+
 class UnixListener:
     """A socket that listens at ``path`` with the permissions ``mode``, in place of one that nobody listens at any more.
 

@@ -23,11 +23,12 @@ from bsmtp_batch.intake.server import DESCRIPTORS
 class Program:
     """``bsmtp-batch serve`` with ``serve`` in its [serve]."""
 
-    def __init__(self, home, serve, *, spool=None):
+    def __init__(self, home, serve, *, spool=None, lmtp=None):
         self.path = home / "lmtp"
         self.config = home / "c.toml"
         self.config.write_text(
-            f'[node]\nname = "hub.example"\nspool = "{spool or home / "spool"}"\n[serve]\nlmtp = ["unix:{self.path}"]\n'
+            f'[node]\nname = "hub.example"\nspool = "{spool or home / "spool"}"\n[serve]\n'
+            + f'lmtp = ["{lmtp or f"unix:{self.path}"}"]\n'
             + serve
         )
 
@@ -76,6 +77,24 @@ def test_a_second_server_leaves_the_first_one_its_socket_and_says_who_is_in_the_
             assert second.process.wait(30) == 75
             assert "cannot be listened on: another process listens there" in second.first
         Client(str(first.path)).close()
+
+
+def test_a_missing_directory_is_named_with_the_line_that_makes_it(tmp_path):
+    make_route(tmp_path / "spool", "site.example")
+    with Program(tmp_path, "", lmtp=f"unix:{tmp_path}/missing/lmtp") as program:
+        assert program.process.wait(30) == 75
+        assert "/missing/lmtp cannot be listened on: No such file or directory. " in program.first
+        assert f"-m 755 {tmp_path}/missing, after each boot" in program.first
+
+
+def test_a_port_that_is_taken_is_named_once(tmp_path):
+    make_route(tmp_path / "spool", "site.example")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        with Program(tmp_path, "", lmtp=where) as program:
+            assert program.process.wait(30) == 75
+            assert f"{where} cannot be listened on: Address already in use. Nothing was started" in program.first
+            assert program.first.rstrip().endswith("Next: see who has it: ss -lxntp")
 
 
 def test_a_killed_servers_socket_is_taken_over_and_its_mail_is_moved_on(tmp_path):
