@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 from collections.abc import Callable
 
 from bsmtp_batch.cli.printing import complain
 from bsmtp_batch.cli.streams import patient
 from bsmtp_batch.edge.log import printable
+from bsmtp_batch.edge.user import user_name
 from bsmtp_batch.errors import Faults, Problem
 
 
@@ -44,5 +47,12 @@ def told(error: BaseException) -> int:
         )
         return 75
     traceback.print_exception(error)
+    if isinstance(error, ImportError):  # as with a Python below /root, once root runs on as the owner of the spool
+        complain(
+            f"bsmtp-batch: a part of the program cannot be loaded as {user_name()}: {error}. Mail in the spool stays"
+            f" there. Next: let this user read it and its Python (namei -l {os.path.realpath(sys.executable)}), or"
+            " install it again, with /usr/bin/python3 and not below a home directory"
+        )
+        return 75
     complain("bsmtp-batch: this is a bug. Mail in the spool stays there. Next: please report the lines above")
     return 70

@@ -65,3 +65,15 @@ def test_a_bug_is_70_with_its_traceback(monkeypatch, capsys):
 def test_every_command_of_the_table_can_be_built_alone():
     for name in app.COMMANDS:
         assert app.build([name]).registered_commands or app.build([name]).registered_groups
+
+
+def test_a_python_that_the_spools_owner_may_not_read_is_told_and_not_called_a_bug(monkeypatch, capsys):
+    def fail(_arguments):
+        raise ModuleNotFoundError("No module named 'ctypes'")
+
+    monkeypatch.setattr(app, "build", fail)
+    assert app.run(["seal"]) == 75
+    told = capsys.readouterr().err
+    assert "cannot be loaded as the user " in told
+    assert "namei -l /" in told
+    assert "bug" not in told
