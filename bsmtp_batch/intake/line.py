@@ -184,6 +184,10 @@ class Line:
     def _bulk(self, message: Message) -> None:
         """A message that is too large for memory goes to the disk as it comes, and no faster."""
         spill = message.spill
+        if message.refused is not None:
+            if spill is not None and not spill.busy:
+                self._discard(message)  # at once, whatever still comes
+            return
         if spill is None:
             crowded = message.held > BUSY and self._host.held > ALTOGETHER
             if message.held <= IN_MEMORY and not crowded:
