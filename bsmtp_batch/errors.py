@@ -57,7 +57,7 @@ class Faults(Setting):
         told = "".join(f"\n  {place}: {sentence}" for place, sentence in faults)
         super().__init__(
             f"the settings cannot be used:{told}\nNone of the settings is in force",
-            safe="Nothing was changed; the MTA keeps handing in mail",
+            safe="Nothing was changed; what the MTA hands in by pipe is taken all the same, and other mail waits",
             next="mend the places named and run the command again",
         )
         self.faults = faults
