@@ -275,7 +275,7 @@ class Import(_Section):
         default=0,
         ge=0,
         le=100,
-        description="Connections to the target at once; 1 keeps the order. 0: 8 to a server, 1 to anything else.",
+        description="Connections to the target at most; 1 keeps the order. 0: 8 to a server, 1 to anything else.",
     )
 
 

@@ -52,7 +52,7 @@ Connections = Annotated[
         metavar="N",
         min=1,
         max=MOST,
-        help="Connections to the server at once; with 1 the messages arrive in their order."
+        help="The most connections to the server at once, one for eight messages; with 1 they arrive in their order."
         " Default: [import] connections, or 8 (1 for sendmail: and maildir:).",
     ),
 ]
