@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 FORMS = "smtp://host:port, lmtp://host:port, lmtp:///path/socket, sendmail:/path or maildir:/path"
 
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_HOST = re.compile(r"(?=[A-Za-z0-9].{0,252}\Z)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*(?<=[A-Za-z0-9])")
+"""What the system's resolver can be asked for: an empty or long label is an error of another kind there."""
 _V6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?")
 
 
