@@ -254,9 +254,9 @@ class _Drain:
     def _set_aside(self, group: _Group) -> None:
         """The disk does not give it back: keep all of it as it is, and try again later."""
         path = f"{self._directory}/{cut_name(group.name.base, UNREAD, group.name.limit)}"
-        os.rename(group.path, path)
-        if group.name.kind != UNREAD:
+        if group.name.kind != UNREAD:  # told first: what nobody was told of is not asked for again
             self._tell_odd(path, f"{group.unreadable}; what could be read has gone on, the rest is asked for again")
+        os.rename(group.path, path)
         os.utime(path)
 
     def _tell_odd(self, path: str, reason: str) -> None:

@@ -445,6 +445,23 @@ def test_what_the_disk_does_not_give_back_does_not_keep_the_rest(spool: str, mon
     assert new(spool) == expected(*map(entry, (1, 2, 3, 4)))
 
 
+def test_a_group_is_asked_for_again_although_the_drain_that_could_not_read_it_was_stopped(
+    spool: str, monkeypatch
+) -> None:
+    commit(spool, [entry(1)])
+
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(groups_file.os, "pread", refuse)
+        patch.setattr(groups_drain.durable, "write_file", refuse)
+        with pytest.raises(OSError, match="Input"):
+            drain(spool)
+    drain(spool)
+    assert new(spool) == expected(entry(1))
+
+
 def test_what_is_not_given_back_once_is_asked_for_again_at_once(spool: str, monkeypatch) -> None:
     commit(spool, [entry(1)])
     real, calls = os.pread, []
