@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from socket import AF_UNIX, IPPROTO_TCP, SHUT_WR, TCP_NODELAY, socket
 from typing import Protocol
 
@@ -241,10 +242,11 @@ class Reactor:
     def deafen(self) -> None:
         """Accept nothing more."""
         self.linger, self._every = LINGER / 10, 0.1  # it is the end: nobody waits for those who do not listen
-        for listening, ready in self._listeners:
+        while self._listeners:
+            listening, ready = self._listeners.pop()  # first: one whose close fails is gone all the same
             self.attend(listening, ready, select.EPOLLIN, 0)
-            listening.close()
-        self._listeners.clear()
+            with suppress(OSError):
+                listening.close()
 
     def close(self) -> None:
         """Let go of everything; :meth:`run` has ended."""
