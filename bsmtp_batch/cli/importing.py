@@ -170,9 +170,13 @@ class Console:
     def __init__(self, *, json: bool, yes: bool) -> None:
         self._json = json
         self._yes = yes
+        self._later: dict[str, str] = {}  # by batch: who was put off first, and in which words
 
     def line(self, line: Line) -> None:
         """See :class:`~bsmtp_batch.importer.one.Watcher`."""
+        if line.outcome == "deferred":
+            who = line.rcpt_to.decode("utf-8", "backslashreplace")
+            self._later.setdefault(line.batch, f" (<{who}>: {line.reply[:200]})")
         if self._json:
             row: dict[str, Any] = {
                 "message": line.message,
@@ -190,9 +194,10 @@ class Console:
     def summary(self, tally: Tally) -> None:
         """See :class:`~bsmtp_batch.importer.one.Watcher`."""
         if not self._json:
-            counts = [f"{tally.counts[outcome]} {outcome}" for outcome in ORDER if outcome in tally.counts]
+            why = {"deferred": self._later.pop(tally.name, "")}
+            counts = [f"{tally.counts[word]} {word}{why.get(word, '')}" for word in ORDER if word in tally.counts]
             said = ", ".join(counts) or "nothing was handed in"
-            sys.stdout.write(f"{printable(tally.name)}: messages: {tally.messages}; recipients: {said}\n")
+            sys.stdout.write(printable(f"{tally.name}: messages: {tally.messages}; recipients: {said}") + "\n")
             sys.stdout.flush()
 
     def agrees(self, question: str) -> bool:

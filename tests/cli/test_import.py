@@ -69,7 +69,8 @@ def test_what_is_left_ends_with_75(x, spool, capsys):
     with Sink(lambda asked: Reply(451, b"", b"later") if isinstance(asked.request, MailFrom) else None) as sink:
         assert import_(x, "--to", sink.url, spool=spool) == 75
     assert import_(x, "--to", "smtp://127.0.0.1:1", spool=spool) == 75
-    said = capsys.readouterr().err
+    told, said = capsys.readouterr()
+    assert "3 deferred (<c@site.example>: 451 later)\n" in told, "nobody could know what to wait for"
     assert "smtp://127.0.0.1:1 cannot be reached" in said
     assert "What it did not take stays here. Next: see to it, then run the import again" in said
 
