@@ -197,7 +197,10 @@ class _Drain:
         try:
             parts = list(scan(fd, group.name.base, size))
             last = parts[-1] if parts else None
-            if isinstance(last, Record) and not is_whole(fd, last):
+            can_be_torn = (
+                group.name.kind != LEFT
+            )  # that one came to its name whole; and it may wait for long, and be large
+            if isinstance(last, Record) and can_be_torn and not is_whole(fd, last):
                 # Long enough, and yet not what it says: the power went while it was written, or the disk has lost what
                 # was acknowledged. Nobody can tell, so it is kept.
                 parts[-1] = Gap(last.at, size, torn=False)
