@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CODES = {
     0: "it was told to end (SIGTERM, SIGINT)",
-    75: "a port cannot be had just now",
+    75: "a port or socket cannot be had just now",
     78: "the configuration cannot be used: nothing to listen on, a certificate that cannot be read",
 }
 
