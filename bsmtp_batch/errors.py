@@ -1,6 +1,6 @@
 """What can go wrong, told so that a postmaster knows what happened, what stays safe and what to do next.
 
-Each kind carries the exit code of the commands (DESIGN section 7): 75 something is left for later, 65 something
+Each kind carries the exit code of the commands: 75 something is left for later, 65 something
 was set aside as bad, 64 usage, 78 configuration, 70 a bug of ours.
 """
 

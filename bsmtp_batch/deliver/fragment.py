@@ -1,4 +1,4 @@
-"""A fragment while it is made, and the moment it becomes mail we answer for (DESIGN section 5.3).
+"""A fragment while it is made, and the moment it becomes mail we answer for.
 
 A fragment is one complete transaction: MAIL, RCPT lines, DATA, content, dot. It begins in memory and moves into a file
 in ``tmp/`` when it grows beyond :data:`IN_MEMORY`, or at the latest when it is complete.

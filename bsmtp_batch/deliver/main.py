@@ -1,4 +1,4 @@
-"""Deliver: one process per message, from an MTA's pipe into the spool (DESIGN section 5.3).
+"""Deliver: one process per message, from an MTA's pipe into the spool.
 
 Either the message is durable in the spool and the exit code is 0, or the MTA is told to keep it (75) or that it can
 never be taken (65, 69). There is no other way out: whatever goes wrong, a bug included, ends in ``4.3.0 ...`` and 75,

@@ -186,7 +186,7 @@ class Ledger:
         """Write the news about any number of messages of ``batch`` in one transaction, and so with one fsync.
 
         The outcomes of the messages before and the ``finishing`` mark of the next belong into one call, made before
-        the final dot of the next is sent: that is the named window (DESIGN 5.4).
+        the final dot of the next is sent: that is the named window.
         """
         news = [(batch, one) for one in settled]
         if self._results is None or not self._noted(self._results, news):

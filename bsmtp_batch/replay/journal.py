@@ -1,4 +1,4 @@
-"""The ledger's side of one import: outcomes gathered, and written before the next final dot goes out (DESIGN 5.4).
+"""The ledger's side of one import: outcomes gathered, and written before the next final dot goes out.
 
 What a message came to waits in memory until the next message of its connection is about to finish, and both facts are
 one commit, which all connections share that are as far: one fsync for all of them. A crash in between leaves one
@@ -17,7 +17,7 @@ from bsmtp_batch.replay.plan import is_final
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What became of one recipient, for whoever watches: an outcome (DESIGN section 7) and the reply that led to it."""
+    """What became of one recipient, for whoever watches: an outcome and the reply that led to it."""
 
     batch: str
     message: int

@@ -1,4 +1,4 @@
-"""Seal: turn what waits in ``new/`` into batches, one sealer per route (DESIGN section 5.3)."""
+"""Seal: turn what waits in ``new/`` into batches, one sealer per route."""
 
 from bsmtp_batch.seal.events import Caps, Event, Left, Recovered, Sealed, SetAside, Waiting
 from bsmtp_batch.seal.stage import is_due, seal_route, waiting

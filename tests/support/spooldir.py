@@ -16,7 +16,7 @@ PACKAGE = Path(bsmtp_batch.__file__).parent
 
 
 def make_route(spool: Path, route: str, limits: bytes | None = b"min_free 0\nmin_inodes 0\n") -> Path:
-    """Make the directories of ``route`` (DESIGN section 5.1) and return the one of the route."""
+    """Make the directories of ``route`` and return the one of the route."""
     home = spool / names.OUT / route
     for directory in names.OUT_DIRECTORIES:
         (home / directory).mkdir(parents=True, mode=0o700)

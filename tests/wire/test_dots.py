@@ -37,7 +37,7 @@ def canonical(data: bytes | list[bytes], **options: bool) -> tuple[bytes | str, 
 
 
 def plainly(data: bytes) -> bytes:
-    """The rules of DESIGN section 6, one octet at a time and without any cleverness; content with CRLF, not stuffed."""
+    """The rules of canonical content, one octet at a time without any cleverness; content with CRLF, not stuffed."""
     out = bytearray()
     data = data.replace(b"\0", b"")
     for at, octet in enumerate(data):
