@@ -100,7 +100,7 @@ def _advice(where: str, error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return (
             f"install -d -o bsmtp-batch -g bsmtp-batch -m 755 {directory}, after each boot where it lies below /run;"
-            " contrib/systemd/bsmtp-batch-serve.service does it by itself"
+            " contrib/systemd/bsmtp-batch-serve.service makes /run/bsmtp-batch by itself"
         )
     if error.errno == errno.EADDRINUSE:
         return "see who has it: ss -lxntp"
