@@ -112,7 +112,9 @@ class Flights:
             early = lane.unsent is not None
             self._astray(lane, BrokenPipeError("it answered before all was sent") if early else None)
             return
-        if replies is not None:
+        if replies is None:
+            lane.line.acknowledge()
+        else:
             self.out -= 1
             self.took += 0.1 * (self._now() - lane.since - self.took)
             self._ends.landed(lane, replies)
