@@ -13,6 +13,7 @@ spoils the figures. storm.py, standing.py, flights.py and crash_mutants.py are p
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 
@@ -57,6 +58,7 @@ def main() -> int:
     if asked.save and asked.only:
         parser.error("a table is made of whole runs: --save goes with every row")
     rows, runs = chosen(asked.only), []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # with everything that was started and made
     with place(scale=0.1 if asked.quick else 1.0, installed=not asked.here) as where:
         for number in range(asked.runs):
             print(f"run {number + 1} of {asked.runs}", flush=True)

@@ -16,7 +16,7 @@ from support.debian import Unavailable
 from support.postfix import COMMON, STOCK, postfix_box
 
 from bench.place import Place
-from bench.proc import Daemon, Ran, run, wait_for
+from bench.proc import Daemon, Ran, name_of, run, tree, wait_for
 from bench.table import Missing, Sample
 
 PORT = 2525
@@ -166,8 +166,14 @@ class Provider(Mta):
 
     def _hold(self, names: list[str]) -> None:
         self.box.run("postconf", "-e", f"defer_transports = {' '.join(names)}")
+        old = self._managers()
         self.box.run("postfix", "reload")
-        wait_for((self.queue / "public" / "qmgr").exists, "the queue manager to be back")
+        # What the old one is told while it ends is lost; what comes after waits for the new one.
+        wait_for(lambda: not old & self._managers(), "the old queue manager to end")
+
+    def _managers(self) -> set[int]:
+        """The processes of the queue manager."""
+        return {pid for pid in tree(self.box.pid) if name_of(pid) == "qmgr"}
 
     def _check_pipe(self, count: int) -> None:
         kept = len(list((self._room / "pipe-spool/out/pipe.example/new").iterdir()))

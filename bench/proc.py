@@ -62,6 +62,14 @@ def tree(pid: int) -> list[int]:
     return found
 
 
+def name_of(pid: int) -> str:
+    """The name of the program that ``pid`` runs; empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def peak_mib(pid: int) -> float:
     """The largest resident set that ``pid`` has had, in MiB."""
     found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
