@@ -128,6 +128,8 @@ def lock(path: str, *, shared: bool = False, block: bool = True) -> int:
 
 def unlock(fd: int) -> None:
     """Let go of the lock that :func:`lock` returned."""
+    # First, and not by closing: a close that fails tells nothing of the lock, and whoever goes on waits for himself.
+    fcntl.flock(fd, fcntl.LOCK_UN)
     posix.close(fd)
 
 
