@@ -71,6 +71,10 @@ class Storm:
         self._todo = [(f"Q{number:06d}", self._random.choice(self.routes)) for number in range(messages)]
         self._sent = dict(self._todo)
         self._over = threading.Event()
+        self._killed = threading.Event()
+        """The server was, once at least, where there is one: the last message waits for that."""
+        if not lmtp:
+            self._killed.set()
         self._lock = threading.Lock()
 
     def run(self) -> Figures:
@@ -122,6 +126,7 @@ class Storm:
             self._over.wait(lives)
             process.terminate() if self._over.is_set() else process.kill()
             err = process.communicate()[1]
+            self._killed.set()
             with self._lock:
                 self.figures.ends[f"serve {process.returncode}"] += 1
                 if process.returncode not in ENDS or b"Traceback" in err:
@@ -130,6 +135,8 @@ class Storm:
     def _write(self) -> None:
         """One of the MTA's transports: hand in until everything was heard to be taken."""
         while True:
+            if len(self._todo) == 1:
+                self._killed.wait()
             with self._lock:
                 if not self._todo:
                     return

@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from support.box import SPOOL
 from support.debian import Unavailable, need
-from support.flood import Flood, assert_all_there, letters
+from support.flood import Flood, Letter, assert_all_there, letters
 from support.postfix_lmtp import PORT, LmtpHub
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("lmtp"), pytest.mark.timeout(400)]
@@ -62,26 +63,35 @@ class Deliveries:
 @pytest.mark.parametrize("kills", [{}, KILLS], ids=["undisturbed", "killed"])
 def test_nothing_is_lost_and_nothing_is_there_twice(hub: LmtpHub, kills: dict[int, signal.Signals]) -> None:
     sent = letters(MESSAGES, DOMAINS)
-    seen = Deliveries(hub)
     if kills:
         hub.intake.end()
         hub.intake.start(*LATE)
-    with Flood(hub.box, PORT, sent):
-        for count, how in kills.items():
-            seen.wait(count)
-            hub.intake.end(how)
-            hub.intake.start(*LATE)
-            hub.box.run("postqueue", "-c", hub.provider.directory, "-f")
-    count = sum(len(letter.rcpts) for letter in sent)
-    drained(hub, seen, count)
-    assert seen.sent == count
-    seen.close()
+    with closing(Deliveries(hub)) as seen:
+        carried(hub, seen, sent, kills)
     assert bool(seen.broken_off) == bool(kills), "what was under way when the daemon was killed had to be tried again"
     assert hub.recorder.all() == [], "nobody was told anything"
     hub.intake.end()
     found = waiting(hub)
     assert len(found) == ROUTES
     assert_all_there(sent, found)
+
+
+def carried(hub: LmtpHub, seen: Deliveries, sent: list[Letter], kills: dict[int, signal.Signals]) -> None:
+    """Send all of it and wait until all of it is delivered, while the daemon is ended now and then."""
+    with Flood(hub.box, PORT, sent):
+        for count, how in kills.items():
+            seen.wait(count)
+            hub.intake.end(how)
+            hub.intake.start(*LATE)
+            flush(hub)
+    count = sum(len(letter.rcpts) for letter in sent)
+    drained(hub, seen, count)
+    assert seen.sent == count
+
+
+def flush(hub: LmtpHub) -> None:
+    """Have Postfix try what it put off. Its queue manager may be too busy to hear of it; then it is asked again."""
+    hub.box.run("postqueue", "-c", hub.provider.directory, "-f", code=None)
 
 
 def drained(hub: LmtpHub, seen: Deliveries, count: int) -> None:
@@ -91,7 +101,7 @@ def drained(hub: LmtpHub, seen: Deliveries, count: int) -> None:
         assert time.monotonic() < end, f"{before} deliveries and not {count}: {hub.provider.queue()[:2]}"
         time.sleep(0.5)
         if seen.look() == before:
-            hub.box.run("postqueue", "-c", hub.provider.directory, "-f")
+            flush(hub)
     hub.provider.wait_empty()
     seen.look()
 

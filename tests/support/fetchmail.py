@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from support.box import Box
-from support.postfix import Recorder
+from support.postfix import RECORDER, Recorder
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Sequence
 
 USER, SECRET = "customer", "a secret that was generated"
-ODMR, SMTP = 366, 2424
+ODMR, SMTP = 366, RECORDER
 RCFILE = "/root/fetchmailrc"
 NO_TLS = "sslproto ''"
 
