@@ -40,6 +40,7 @@ class Deliveries:
     """Counts the deliveries in Postfix's log as it grows."""
 
     def __init__(self, hub: LmtpHub):
+        self._hub = hub
         self._file = hub.box.path(hub.provider.logfile).open("rb")
         self.sent = self.broken_off = 0
 
@@ -51,9 +52,16 @@ class Deliveries:
         return self.sent
 
     def wait(self, count: int) -> None:
-        end = time.monotonic() + 120
-        while self.look() < count:
-            assert time.monotonic() < end, f"{self.sent} deliveries and not {count}"
+        """Wait for so many. Whenever it comes to a stand Postfix is asked to try what it put off: while the daemon is
+        away it gives the whole destination up for minutes, and its queue manager may be too busy to hear us once."""
+        end, moved = time.monotonic() + 200, time.monotonic()
+        while (before := self.sent) < count:
+            assert time.monotonic() < end, f"{before} deliveries and not {count}: {self._hub.provider.queue()[:2]}"
+            if self.look() > before:
+                moved = time.monotonic()
+            elif time.monotonic() - moved > 0.5:
+                moved = time.monotonic()
+                self._hub.box.run("postqueue", "-c", self._hub.provider.directory, "-f", code=None)
             time.sleep(0.02)
 
     def close(self) -> None:
@@ -83,27 +91,10 @@ def carried(hub: LmtpHub, seen: Deliveries, sent: list[Letter], kills: dict[int,
             seen.wait(count)
             hub.intake.end(how)
             hub.intake.start(*LATE)
-            flush(hub)
     count = sum(len(letter.rcpts) for letter in sent)
-    drained(hub, seen, count)
-    assert seen.sent == count
-
-
-def flush(hub: LmtpHub) -> None:
-    """Have Postfix try what it put off. Its queue manager may be too busy to hear of it; then it is asked again."""
-    hub.box.run("postqueue", "-c", hub.provider.directory, "-f", code=None)
-
-
-def drained(hub: LmtpHub, seen: Deliveries, count: int) -> None:
-    """Wait until ``count`` deliveries are made and Postfix has nothing left; what was put off is tried at once."""
-    end = time.monotonic() + 200
-    while (before := seen.sent) < count:
-        assert time.monotonic() < end, f"{before} deliveries and not {count}: {hub.provider.queue()[:2]}"
-        time.sleep(0.5)
-        if seen.look() == before:
-            flush(hub)
+    seen.wait(count)
     hub.provider.wait_empty()
-    seen.look()
+    assert seen.look() == count
 
 
 def waiting(hub: LmtpHub) -> dict[str, bytes]:
