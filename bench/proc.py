@@ -54,9 +54,13 @@ def tree(pid: int) -> list[int]:
     """``pid`` and its living descendants."""
     found = [pid]
     for one in found:
-        for task in Path(f"/proc/{one}/task").glob("*/children"):
+        try:
+            tasks = os.listdir(f"/proc/{one}/task")
+        except OSError:
+            continue  # it has ended meanwhile
+        for task in tasks:
             try:
-                found += [int(child) for child in task.read_text().split()]
+                found += [int(child) for child in Path(f"/proc/{one}/task/{task}/children").read_text().split()]
             except OSError:
                 continue
     return found
