@@ -13,7 +13,7 @@ from collections.abc import Container
 from bsmtp_batch.replay.contract import Job
 from bsmtp_batch.replay.parameters import Unfit, fitted
 from bsmtp_batch.replay.replies import MAX_REPLY
-from bsmtp_batch.wire.command import Mail, Params, Rcpt
+from bsmtp_batch.wire.command import Mail, Rcpt, format_params
 
 SMALL = 1 << 18
 """Octets of a text that are read and sent as one piece; a larger one is left to the system to copy."""
@@ -60,11 +60,7 @@ def _general(job: Job, offered: Container[bytes]) -> bytes:
 
 
 def _line(opening: bytes, command: Mail | Rcpt) -> bytes:
-    return b"%s<%s>%s\r\n" % (opening, command.path, _words(command.params) if command.params else b"")
-
-
-def _words(params: Params) -> bytes:
-    return b"".join([b" " + keyword if value is None else b" %s=%s" % (keyword, value) for keyword, value in params])
+    return b"%s<%s>%s\r\n" % (opening, command.path, format_params(command.params))
 
 
 def answers(heard: bytes, dots: int, rcpts: int) -> list[str] | None:
@@ -84,7 +80,7 @@ def answers(heard: bytes, dots: int, rcpts: int) -> list[str] | None:
     for line in lines:
         if not _YES.fullmatch(line):
             raise Odd
-    if len(rest) > MAX_REPLY:
+    if b"\n" in rest or len(rest) > MAX_REPLY:  # a bare LF may end a reply, too: nothing more would come to wait for
         raise Odd
     return None
 
