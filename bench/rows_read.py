@@ -57,7 +57,7 @@ ROWS = [
     Row(
         "parse",
         "parse a batch",
-        "framing and envelopes of what was verified, as import reads it; processor time",
+        "framing and envelopes of what was verified; processor time",
         parse,
         (Goal("frames", "MB/s of processor", 0.5, "mmap.find"),),
     ),

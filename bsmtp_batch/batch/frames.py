@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from bsmtp_batch.batch.usual import COMMANDS, DATA, usual_envelope
 from bsmtp_batch.wire.command import MAX_COMMAND, MAX_RCPTS, BadAddress, BadCommand, Mail, Rcpt, parse_mail, parse_rcpt
+from bsmtp_batch.wire.lines import MARK
 
-_END = b"\r\n.\r\n"
 _usual = re.compile(COMMANDS).fullmatch
 # One group for all the commands: they are taken apart for those that are looked at.
 _begun = rb"(" + re.sub(rb"\((?!\?)", rb"(?:", COMMANDS) + rb")" + DATA
@@ -73,7 +73,7 @@ class Framer:
     def _joined(self, data: bytes) -> bytes:
         """``data`` behind what was left; alone where the end of a text is not just in between, to save the copy."""
         rest = self._rest
-        if self._open is not None and len(rest) < len(_END) <= len(data) and _END not in rest + data[: len(_END)]:
+        if self._open is not None and len(rest) < len(MARK) <= len(data) and MARK not in rest + data[: len(MARK)]:
             self._base += len(rest)
             return data
         return rest + data if rest else data
@@ -96,7 +96,7 @@ class Framer:
                 self._open, self._number = None, number
                 return pos
         self._open, self._text, self._number = commands, text, number
-        return max(pos, len(buffer) - len(_END) + 1)
+        return max(pos, len(buffer) - len(MARK) + 1)
 
     def _begin(self, buffer: bytes, pos: int) -> int:
         """Commands up to and with DATA, if they have come whole; the place of its line end, or of what is left."""

@@ -29,11 +29,11 @@ from bsmtp_batch.wire.command import (
     parse_rcpt,
 )
 from bsmtp_batch.wire.dots import unstuff
+from bsmtp_batch.wire.lines import MARK
 
 MAX_TEXT_LINE = 998
 """RFC 5321 section 4.5.3.1.6, without the line end: longer lines are kept, with a warning."""
 
-_END = b"\r\n.\r\n"
 _STUFFED = b"\r\n.."
 _PATH = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.]++@[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+"
 _MORE = rb"(?: [!-~]++)*+"
@@ -123,10 +123,10 @@ def text_piece(buffer: bytes, pos: int) -> Piece | None:
         at = mark.start()
         if buffer.startswith(_STUFFED, at):
             dots, last = dots + 1, at
-        elif buffer.startswith(_END, at):
+        elif buffer.startswith(MARK, at):
             end, ended = at + 2, True
             break
-        elif at > len(buffer) - len(_END):
+        elif at > len(buffer) - len(MARK):
             rest = min(rest, at)  # what follows may yet be the end, or a line that begins with a dot
         else:
             return None
@@ -174,7 +174,7 @@ class Skim:
             at, behind = mark.span()
             if behind == at + 1:
                 if not buffer.startswith(_STUFFED, at):
-                    self.waits = at > len(buffer) - len(_END)
+                    self.waits = at > len(buffer) - len(MARK)
                     return
                 dots += 1
                 continue
@@ -184,7 +184,7 @@ class Skim:
             found = usual_envelope(envelope, parameters)
             if found is None or close > sure or not self._take(found, text, close, dots, digests):
                 return
-            self.pos = at + len(_END)
+            self.pos = at + len(MARK)
             envelope, text, dots = mark.groups(), behind + 2, 0
             if envelope[0] is None:
                 return

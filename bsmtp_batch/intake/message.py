@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,14 +12,13 @@ from bsmtp_batch.intake.routing import Route
 from bsmtp_batch.intake.text import are_canonical, canonical, size_of
 from bsmtp_batch.spool.groups import Entry
 from bsmtp_batch.spool.names import Limits, fragment_name, key_of
-from bsmtp_batch.wire.command import MAX_COMMAND, Mail, Params, Rcpt, needs_utf8
+from bsmtp_batch.spool.reserve import FULL
+from bsmtp_batch.wire.command import MAX_COMMAND, Mail, Rcpt, format_params, needs_utf8
 from bsmtp_batch.wire.dots import END, Canonicaliser
 from bsmtp_batch.wire.events import Reply
 
 if TYPE_CHECKING:
     from bsmtp_batch.intake.spill import Spill
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _UTF8 = b"SMTPUTF8"
 
@@ -168,13 +166,9 @@ def envelope(mail: Mail, rcpts: Sequence[Rcpt], limits: Limits) -> bytes:
         return (
             b"MAIL FROM:<%b>\r\n" % path + b"".join([b"RCPT TO:<%b>\r\n" % rcpt.path for rcpt in rcpts]) + b"DATA\r\n"
         )
-    first = b"MAIL FROM:<%b>%b" % (path, _params(mail.params))
+    first = b"MAIL FROM:<%b>%b" % (path, format_params(mail.params))
     utf8 = not mail.path.isascii() or any(needs_utf8(rcpt.path) for rcpt in rcpts)
     if utf8 and all(keyword != _UTF8 for keyword, _ in mail.params) and len(first) + 11 <= MAX_COMMAND:
         first += b" " + _UTF8
-    lines = [b"RCPT TO:<%b>%b\r\n" % (rcpt.path, _params(rcpt.params)) for rcpt in rcpts]
+    lines = [b"RCPT TO:<%b>%b\r\n" % (rcpt.path, format_params(rcpt.params)) for rcpt in rcpts]
     return first + b"\r\n" + b"".join(lines) + b"DATA\r\n"
-
-
-def _params(params: Params) -> bytes:
-    return b"".join([b" " + keyword if value is None else b" %b=%b" % (keyword, value) for keyword, value in params])

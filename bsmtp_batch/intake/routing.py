@@ -130,7 +130,7 @@ class Routes:
             try:
                 seen = _Seen(Route(name, home, limits_of(home)), stamp, now)
             except Answer as answer:
-                raise Refused(451, b"4.3.0", answer.text.removeprefix("4.3.0 ")) from None
+                raise later(answer.text.removeprefix("4.3.0 ")) from None
             except OSError as error:
                 raise later(f"the limits of route {name} cannot be read: {error.strerror}") from None
             self._seen[name] = seen

@@ -10,7 +10,7 @@ from bsmtp_batch.deliver.answers import Answer
 from bsmtp_batch.deliver.fragment import Fragment
 from bsmtp_batch.deliver.intake import require_room
 from bsmtp_batch.intake.message import TOP, Message, envelope, kept, trouble, unfit
-from bsmtp_batch.intake.routing import Refused, Route
+from bsmtp_batch.intake.routing import Route
 from bsmtp_batch.intake.text import Stream
 from bsmtp_batch.wire.dots import END
 from bsmtp_batch.wire.events import Reply
@@ -102,8 +102,6 @@ class Spill:
             return
         try:
             work(fragment)
-        except Refused as refused:
-            self._drop(route, refused.reply)
         except Answer as answer:
             self._drop(route, Reply(452, b"4.3.1", answer.text.removeprefix("4.3.0 ").encode()))
         except OSError as error:

@@ -21,6 +21,7 @@ from bsmtp_batch.replay.lane import Lane, Phase, Withdrawn
 from bsmtp_batch.replay.smtp import SmtpConnection
 from bsmtp_batch.replay.source import Source, is_large
 from bsmtp_batch.replay.steady import Odd, envelope
+from bsmtp_batch.wire.dots import END
 
 if TYPE_CHECKING:
     from bsmtp_batch.replay.engine import Delivery
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 IDLE = 5.0
 """Seconds without use after which a connection is replaced: verifying the next batch may take longer than a busy server
 waits, and its 421 would be read as a wish to be left alone."""
-END = b".\r\n"
 
 
 class Fleet:
@@ -154,15 +154,21 @@ class Fleet:
             self._connect(lane)
             return
         lane.current, lane.stash = lane.stash, None
-        if lane.line is not None:
-            try:
-                group = envelope(lane.current.job, lane.offered)
-            except Odd:
-                pass
-            else:
-                self._flights.say(lane, Phase.ENVELOPE, group, dots=0, rcpts=len(lane.current.job.rcpts))
-                return
-        self._carry(lane)
+        group = self._group_of(lane, lane.current)
+        if group:
+            self._flights.say(lane, Phase.ENVELOPE, group, dots=0, rcpts=len(lane.current.job.rcpts))
+        else:
+            self._carry(lane)
+
+    @staticmethod
+    def _group_of(lane: Lane, delivery: Delivery) -> bytes:
+        """The group with which ``delivery`` begins on ``lane``; ``b""`` where that is not the usual case."""
+        if lane.line is None:
+            return b""
+        try:
+            return envelope(delivery.job, lane.offered)
+        except Odd:
+            return b""
 
     def _connect(self, lane: Lane) -> None:
         before, lane.connection = lane.connection, None
@@ -234,14 +240,9 @@ class Fleet:
         assert lane.current is not None
         following, group = 0, b""
         self._look_ahead(lane)
-        if lane.stash is not None:
-            try:
-                group = envelope(lane.stash.job, lane.offered)
-            except Odd:
-                pass
-            else:
-                lane.following, lane.stash = lane.stash, None
-                following = len(lane.following.job.rcpts)
+        if lane.stash is not None and (group := self._group_of(lane, lane.stash)):
+            lane.following, lane.stash = lane.stash, None
+            following = len(lane.following.job.rcpts)
         dots = len(lane.current.job.rcpts) if lane.each else 1
         self._flights.say(lane, Phase.DOT, b"".join((lane.text, END, group)), dots=dots, rcpts=following)
 
@@ -306,15 +307,11 @@ class Fleet:
         if lane.stash is None:
             lane.answer(None)
             return
-        try:
-            if lane.line is None:
-                raise Odd
-            envelope(lane.stash.job, lane.offered)
-        except Odd:
+        if self._group_of(lane, lane.stash):
+            lane.answer(None)
+        else:
             lane.following, lane.stash = lane.stash, None
             lane.answer(lane.following.job)
-        else:
-            lane.answer(None)
 
     def _carried(self, lane: Lane, result: Result) -> None:
         delivery, lane.current, following = lane.current, None, lane.following

@@ -33,7 +33,7 @@ class Health:
     def weigh(self, result: Result) -> None:
         """Decide what ``result`` says about the target."""
         if any(verdict.kind in (Kind.DELIVERED, Kind.REJECTED) for verdict in result.verdicts):
-            self._losses = 0
+            self.settled()
         if not result.ended:
             return
         self._losses += 1

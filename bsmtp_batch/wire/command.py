@@ -170,13 +170,17 @@ def envelope_lines(sender: bytes, rcpts: list[bytes], *, smtputf8: bool) -> byte
     return mail + b"".join([b"RCPT TO:<" + rcpt + b">\r\n" for rcpt in rcpts])
 
 
+def format_params(params: Params) -> bytes:
+    """``params`` as they stand behind a path, each with its blank. Nothing is checked."""
+    return b"".join([b" " + keyword if value is None else b" %b=%b" % (keyword, value) for keyword, value in params])
+
+
 def _line(opening: bytes, command: _Command, known: _Known) -> bytes:
     line = opening + command.path + b">"
     if command.params:
         if _checked(command.params, known) != command.params:
             raise BadCommand("AUTH does not travel in a batch")
-        for keyword, value in command.params:
-            line += b" " + keyword if value is None else b" " + keyword + b"=" + value
+        line += format_params(command.params)
     if len(line) + 2 > MAX_COMMAND:
         raise BadCommand(f"the command line is longer than {MAX_COMMAND} octets")
     return line

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Iterator
 
 import pytest
 from support.box import SPOOL
 from support.corpus import DOMAIN, Mail, corpus
-from support.debian import Unavailable, need
 from support.exim import Exim
 from support.postfix import Hub
 from support.sendmail import Sendmail
-
-
-class Closing(Protocol):
-    def close(self) -> None: ...
-
-
-Server = TypeVar("Server", bound=Closing)
-
-
-def running(make: Callable[[], Server]) -> Iterator[Server]:
-    """Start a server for a fixture, and stop it afterwards."""
-    try:
-        server = make()
-    except Unavailable as missing:
-        need(str(missing))
-    yield server
-    server.close()
+from support.servers import running
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import signal
 from collections.abc import Iterator
@@ -10,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 from support.box import SPOOL
 from support.corpus import DOMAIN, Mail
-from support.debian import Unavailable, need
 from support.exim import CONTRIB, PORT, Exim
 from support.intake import Intake, asked, until
 from support.mailcheck import assert_arrived, read_batch
 from support.odmr_raw import Wire
+from support.servers import running
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("exim-lmtp")]
 
@@ -23,12 +22,7 @@ FAULTS = ["no route", "no room", "no permission", "bad setting", "ended", "kille
 
 @pytest.fixture(scope="module")
 def exim() -> Iterator[Exim]:
-    try:
-        running = Exim(lmtp=True)
-    except Unavailable as missing:
-        need(str(missing))
-    yield running
-    running.close()
+    yield from running(lambda: Exim(lmtp=True))
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +33,9 @@ def intake(exim: Exim, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Int
     assert "fault of ours" not in running.log()
 
 
-NUMBERS = itertools.count(1)
-
-
 @pytest.fixture
 def route(intake: Intake) -> str:
-    """A route that nobody has seen yet, and a domain whose mail goes there."""
-    name = f"r{next(NUMBERS)}.site.example"
-    intake.box.batch("route", "add", name)
-    return name
+    return intake.new_route()
 
 
 def test_messages_of_every_kind_arrive_unchanged(exim: Exim, intake: Intake, mails: list[Mail]) -> None:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import pytest
 from support.box import SPOOL
 from support.corpus import DOMAIN, Mail
-from support.debian import Unavailable, need
 from support.intake import CONFIG, asked, until
 from support.mailcheck import TRACE, assert_arrived, read_batch
 from support.odmr_raw import Wire
 from support.postfix import CONTRIB, main_cf
 from support.postfix_lmtp import PORT, LmtpHub
+from support.servers import running
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("lmtp")]
 
@@ -26,13 +26,9 @@ TEXT = b"Subject: one\n\nline\n.\n..dots\nlast\n"
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LmtpHub]:
     """Postfix, and the daemon it hands over to."""
-    try:
-        running = LmtpHub(tmp_path_factory.mktemp("lmtp"))
-    except Unavailable as missing:
-        need(str(missing))
-    yield running
-    running.close()
-    assert "fault of ours" not in running.intake.log()
+    for started in running(lambda: LmtpHub(tmp_path_factory.mktemp("lmtp"))):
+        yield started
+        assert "fault of ours" not in started.intake.log()
 
 
 def letter(route: str, number: int = 1, *, sender: str = "a.b@world.example", content: bytes = TEXT) -> Mail:

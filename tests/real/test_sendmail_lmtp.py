@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import signal
 from collections.abc import Iterator
@@ -10,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 from support.box import SPOOL
 from support.corpus import DOMAIN, Mail
-from support.debian import Unavailable, need
 from support.intake import Intake, asked, until
 from support.mailcheck import assert_arrived, read_batch
 from support.odmr_raw import Wire
 from support.sendmail import CONTRIB, PORT, Sendmail
+from support.servers import running
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("sendmail-lmtp")]
 
@@ -25,12 +24,7 @@ FAULTS = ["no route", "no room", "no permission", "bad setting", "ended", "kille
 
 @pytest.fixture(scope="module")
 def sendmail() -> Iterator[Sendmail]:
-    try:
-        running = Sendmail("l")
-    except Unavailable as missing:
-        need(str(missing))
-    yield running
-    running.close()
+    yield from running(lambda: Sendmail("l"))
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +35,9 @@ def intake(sendmail: Sendmail, tmp_path_factory: pytest.TempPathFactory) -> Iter
     assert "fault of ours" not in running.log()
 
 
-NUMBERS = itertools.count(1)
-
-
 @pytest.fixture
 def route(intake: Intake) -> str:
-    """A route that nobody has seen yet, and a domain whose mail goes there."""
-    name = f"r{next(NUMBERS)}.site.example"
-    intake.box.batch("route", "add", name)
-    return name
+    return intake.new_route()
 
 
 def test_messages_of_every_kind_arrive_unchanged(sendmail: Sendmail, intake: Intake, mails: list[Mail]) -> None:

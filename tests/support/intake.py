@@ -35,6 +35,7 @@ class Intake:
         box.run("install", "-d", "-o", OWNER, "-g", OWNER, "-m", "755", DIRECTORY)
         self._told = directory / "serve.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._routes = 0
         self.start()
 
     def start(self, *under: str) -> None:
@@ -83,6 +84,13 @@ class Intake:
             yield
         finally:
             self.start()
+
+    def new_route(self) -> str:
+        """A route that nobody has seen yet, and a domain whose mail goes there."""
+        self._routes += 1
+        name = f"r{self._routes}.site.example"
+        self.box.batch("route", "add", name)
+        return name
 
     def waiting(self, route: str) -> list[Path]:
         """The messages that can be seen in ``route``."""
