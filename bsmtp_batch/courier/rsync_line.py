@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from time import sleep
 from typing import Self
 
 from bsmtp_batch.courier.address import Address
@@ -28,12 +29,20 @@ _SAFE = "What was not acknowledged stays where it is"
 _LOST = {10, 30, 35, 255}
 """Exit statuses of rsync (and of its ssh) that speak of the line."""
 _VANISHED = 24
+BUSY = 15.0
+"""Seconds to wait for another contact's session in the far directory: that of one whose line was cut may not have
+noticed yet, and rrsync lets in one at a time."""
+_TAKEN = "Another instance of rrsync"
 _ENTRY = re.compile(r"[^|]([dfLDS])[^|]{9}\|(\d+)\|(\d{4}/\d\d/\d\d-\d\d:\d\d:\d\d)\|(.+)")
 _ODD = re.compile(r'skipping non-regular file "(.+)"')
 
 
 class TooLarge(OSError):
     """More octets came than were allowed."""
+
+
+class Busy(Later):
+    """Another contact is in the far directory, and nothing of this one was begun."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ class RsyncLine:
         words = ["-rn", "--no-h", "--exclude=.*", "--exclude=/*/*/", "--out-format=%i|%l|%M|%n"]
         try:
             self.run(words, [self.far(""), f"{empty}/"], heard=lines.hear, fine=(_VANISHED,))
-        except Cut:
+        except (Cut, Busy):
             raise
         except Later as problem:
             raise self._no_directory(problem) from problem
@@ -131,11 +140,28 @@ class RsyncLine:
     ) -> None:
         """Run rsync with ``options`` and ``operands``; ``heard`` gets what it writes, ``look`` is called now and then.
 
-        Raises ``Cut`` when the line is gone, :class:`TooLarge` when a file here became larger than ``limit``, ``Later``
-        when rsync failed otherwise, with a status that is not ``fine``; and what ``heard`` and ``look`` raise, when
-        rsync has ended.
+        Raises ``Cut`` when the line is gone, :class:`Busy` when another contact does not leave the far directory,
+        :class:`TooLarge` when a file here became larger than ``limit``, ``Later`` when rsync failed otherwise, with a
+        status that is not ``fine``; and what ``heard`` and ``look`` raise, when rsync has ended.
         """
         argv = ["rsync", f"--timeout={PATIENCE}", "-e", self._files.shell(), *options, "--", *operands]
+        until = time.monotonic() + BUSY
+        while True:
+            try:
+                return self._once(argv, heard, look, limit, fine)
+            except Busy:
+                if time.monotonic() > until:
+                    raise
+            sleep(_LOOK)
+
+    def _once(
+        self,
+        argv: list[str],
+        heard: Callable[[bytes], None],
+        look: Callable[[], None],
+        limit: int | None,
+        fine: tuple[int, ...],
+    ) -> None:
         with started(argv, limit) as child:
             while (data := _heard(child)) != b"":
                 heard(data or b"")
@@ -161,6 +187,12 @@ class RsyncLine:
                 f"the contact with {self._address.host} broke off: {why}",
                 safe=_SAFE,
                 next="run the command again; what has come is gone on with",
+            )
+        if any(_TAKEN in line for line in said):
+            return Busy(
+                f"another contact is using the directory at {self._address.host}: rrsync lets in one at a time",
+                safe=_SAFE,
+                next="run the command again when that one has ended",
             )
         return Later(
             f"rsync did not do its work with {self._address.host}: {why}",

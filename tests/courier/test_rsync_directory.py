@@ -3,6 +3,7 @@ other."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ from bsmtp_batch.courier.contact import Terms, pull, push
 from bsmtp_batch.courier.contract import Cut
 from bsmtp_batch.courier.options import Options
 from bsmtp_batch.courier.schemes import courier_for
-from bsmtp_batch.errors import Setting
+from bsmtp_batch.errors import Later, Setting
 from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.seal import Caps, seal_route
 
@@ -442,6 +443,43 @@ def test_a_line_cut_anywhere_ends_the_contact_and_the_next_one_finishes(link, co
 
     assert len(arrived(link.site)) == 3
     assert shown(link) == [HUB_ROUTE]
+
+
+@pytest.fixture
+def taken(link):
+    """The far directory as a session of another contact holds it."""
+    held = os.open(link.far, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    yield held
+    os.close(held)
+
+
+def test_a_session_that_has_not_noticed_its_end_is_waited_for(link, taken, monkeypatch):
+    waited = []
+
+    def wait(seconds):
+        waited.append(seconds)
+        fcntl.flock(taken, fcntl.LOCK_UN)
+
+    monkeypatch.setattr(rsync_line, "sleep", wait)
+    made = sealed(link.out, 1)
+    link.push(link.hub)
+    link.pull(link.site)
+
+    assert waited
+    assert arrived(link.site) == made
+
+
+def test_a_directory_in_use_is_no_fault_of_the_settings(link, taken, monkeypatch):
+    monkeypatch.setattr(rsync_line, "BUSY", 0)
+    sealed(link.out, 1)
+    before = tree(link.out.at("ready"))
+    with pytest.raises(Later, match="another contact is using the directory") as told:
+        link.push(link.hub)
+
+    assert told.value.code == 75
+    assert tree(link.out.at("ready")) == before
+    assert tree(link.far) == {}
 
 
 def test_a_tick_that_ends_the_contact_ends_rsync_too(link):
