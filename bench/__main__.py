@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
 import sys
 import time
 
@@ -39,7 +40,7 @@ def once(rows: list[Row], where: Place, rounds: int | None) -> list[Measured]:
         started = time.monotonic()
         try:
             measured = measure(row, where, rounds=min(row.rounds, rounds or row.rounds))
-        except (RuntimeError, OSError, AssertionError) as fault:
+        except (RuntimeError, OSError, AssertionError, subprocess.SubprocessError) as fault:
             measured = Measured(row, missing={"": f"failed: {fault}"})
         done.append(measured)
         print("\n".join(results.lines(measured)), f"   ({time.monotonic() - started:.0f} s)", flush=True)
