@@ -4,9 +4,9 @@ Nearly every octet of nearly every batch can be read in one way only, and that i
 over large pieces. What is here takes messages only while all of that holds, and otherwise leaves them to the reader,
 which goes through them command by command. It never refuses anything: what it does not like is where it stops.
 
-Each CR is followed by LF, and there are as many LFs as CRs: then there is no other line end. There is no NUL. From each
-line end the next is at most a usual line away: then no line is long. Each dot behind a line end is followed by another,
-or ends the message.
+Without its CRLFs there is neither CR nor LF in it: then there is no other line end. There is no NUL. From each line end
+the next is at most a usual line away: then no line is long. Each dot behind a line end is followed by another, or ends
+the message. (Which way of counting is quick depends on how Python was compiled; pairs are, where it was done well.)
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from bsmtp_batch.wire.lines import MARK
 MAX_TEXT_LINE = 998
 """RFC 5321 section 4.5.3.1.6, without the line end: longer lines are kept, with a warning."""
 
+_DOT = b"\r\n."
 _STUFFED = b"\r\n.."
 _PATH = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.]++@[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+"
 _MORE = rb"(?: [!-~]++)*+"
@@ -59,7 +60,6 @@ _first = re.compile(COMMANDS + DATA).match
 # begins, ends or is odd; and where it is the end of a message, the envelope behind it. A pattern with a fixed first
 # octet is searched for by memchr. Possessive, so that nothing is tried twice.
 _marks = re.compile(rb"\r(?!\n[^.])(?:\n\.\r\n(?:" + COMMANDS + DATA + rb")?+)?+").finditer
-_dots = re.compile(rb"\r(?!\n[^.])").finditer
 _lines = re.compile(rb"(?s:.{0,%d}\n)*+" % (MAX_TEXT_LINE + 1)).match
 
 
@@ -69,7 +69,15 @@ class Facts:
     def __init__(self, buffer: bytes) -> None:
         self.buffer = buffer
         self.ascii = buffer.isascii()
+        self._paired: bool | None = None
         self._nul = self._short = -1
+
+    def paired(self) -> bool:
+        """Whether CR and LF come in pairs only; the other half of a CR at the very end is still to come."""
+        if self._paired is None:
+            without = self.buffer.replace(CRLF, b"").removesuffix(b"\r" if self.buffer.endswith(b"\r") else b"")
+            self._paired = b"\n" not in without and b"\r" not in without
+        return self._paired
 
     def sure(self, pos: int) -> int:
         """Up to where, from ``pos`` (the beginning of a line), there is neither NUL nor long line."""
@@ -119,27 +127,30 @@ def text_piece(buffer: bytes, pos: int) -> Piece | None:
             return None
         dots = 1
     last, rest, ended = -1, len(buffer), False
-    for mark in _dots(buffer, pos):
-        at = mark.start()
+    at = buffer.find(_DOT, pos)
+    while at >= 0:
         if buffer.startswith(_STUFFED, at):
             dots, last = dots + 1, at
         elif buffer.startswith(MARK, at):
             end, ended = at + 2, True
             break
         elif at > len(buffer) - len(MARK):
-            rest = min(rest, at)  # what follows may yet be the end, or a line that begins with a dot
+            rest = at  # what follows may yet be the end, or a line that begins with a dot
         else:
             return None
+        at = buffer.find(_DOT, at + len(_DOT))
     if not ended:
         end = buffer.rfind(b"\n", pos) + 1
         if end <= pos or end > rest + 2:
             return None
         dots -= last + 2 == end  # that line is not finished, and comes with the next piece
-    lines = buffer.count(b"\n", pos, end)
-    if lines != buffer.count(b"\r", pos, end) or buffer.find(b"\0", pos, end) >= 0:
+    piece = buffer[pos:end]
+    without = piece.replace(CRLF, b"")
+    if b"\n" in without or b"\r" in without or b"\0" in without:
         return None
-    found = _lines(buffer, pos, end)
-    return Piece(end, ended, lines, dots) if found and found.end() == end else None
+    found = _lines(piece)
+    lines = (len(piece) - len(without)) // 2
+    return Piece(end, ended, lines, dots) if found and found.end() == len(piece) else None
 
 
 class Skim:
@@ -193,9 +204,13 @@ class Skim:
     def _take(self, envelope: tuple[Mail, tuple[Rcpt, ...]], text: int, close: int, dots: int, digests: bool) -> bool:
         """One message, whose text with its added ``dots`` is from ``text`` to ``close``. False: leave it."""
         buffer, bounds, (mail, rcpts) = self._facts.buffer, self._bounds, envelope
-        lines = buffer.count(b"\n", text, close)
+        lines = buffer.count(CRLF, text, close)
         size = close - text - dots
-        if lines != buffer.count(b"\r", text, close) or len(rcpts) > bounds.rcpts or size > bounds.size:
+        if not self._facts.paired() and not buffer.count(b"\n", text, close) == lines == buffer.count(
+            b"\r", text, close
+        ):
+            return False
+        if len(rcpts) > bounds.rcpts or size > bounds.size:
             return False
         number, recipients = len(self.messages), self.recipients + len(rcpts)
         if number >= bounds.messages or recipients > bounds.recipients:
