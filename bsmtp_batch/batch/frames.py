@@ -14,10 +14,9 @@ from bsmtp_batch.wire.command import MAX_COMMAND, MAX_RCPTS, BadAddress, BadComm
 from bsmtp_batch.wire.lines import MARK
 
 _usual = re.compile(COMMANDS).fullmatch
-# One group for all the commands: they are taken apart for those that are looked at.
-_begun = rb"(" + re.sub(rb"\((?!\?)", rb"(?:", COMMANDS) + rb")" + DATA
+# What they are was proven; they are taken apart for those that are looked at.
+_begun = rb"(MAIL FROM:[^\r]*\r\n(?:RCPT TO:[^\r]*\r\n)+)" + DATA
 _first = re.compile(_begun).match
-_ends = re.compile(rb"\r\n\.\r\n(?:" + _begun + rb")?+").finditer
 _MOST_COMMANDS = (MAX_RCPTS + 1) * MAX_COMMAND
 
 
@@ -86,15 +85,18 @@ class Framer:
     def _take(self, buffer: bytes, pos: int, commands: bytes, found: list[Frame]) -> int:
         """Messages from inside a text on, as long as usual ones follow each other; the place of what is left."""
         base, text, number = self._base, self._text, self._number
-        for mark in _ends(buffer, pos):
-            at, pos = mark.span()
+        at = buffer.find(MARK, pos)
+        while at >= 0:
             found.append(_new(Frame, (number, commands, text, base + at + 2 - text)))
             number += 1
-            text = base + pos + 2
-            commands = mark[1]
-            if commands is None:
+            pos = at + len(MARK)
+            first = _first(buffer, pos)
+            if first is None:
                 self._open, self._number = None, number
                 return pos
+            commands, pos = first[1], first.end()
+            text = base + pos + 2
+            at = buffer.find(MARK, pos)
         self._open, self._text, self._number = commands, text, number
         return max(pos, len(buffer) - len(MARK) + 1)
 

@@ -36,31 +36,33 @@ MAX_TEXT_LINE = 998
 
 _DOT = b"\r\n."
 _STUFFED = b"\r\n.."
-_PATH = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.]++@[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)*+"
-_MORE = rb"(?: [!-~]++)*+"
+# No possessive quantifiers and no atomic groups: before Python 3.11.5 (Debian 12 has 3.11.2) they match what they must
+# not (python/cpython#106052). Nothing is lost: what ends a repetition cannot be part of it, so nothing is tried twice.
+_PATH = rb"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~.]+@[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
+_MORE = rb"(?: [!-~]+)*"
 COMMANDS = (
-    rb"MAIL FROM:<((?:" + _PATH + rb")?+)>(" + _MORE + rb")\r\n((?:RCPT TO:<" + _PATH + rb">" + _MORE + rb"\r\n)++)"
+    rb"MAIL FROM:<((?:" + _PATH + rb")?)>(" + _MORE + rb")\r\n((?:RCPT TO:<" + _PATH + rb">" + _MORE + rb"\r\n)+)"
 )
 """The usual MAIL and RCPT lines. Three groups: reverse path, its parameters, RCPT lines."""
 DATA = rb"DATA(?=\r\n)"
 """What follows them; its line end is left, for it may begin the end of an empty text."""
 _XTEXT = rb"[!-*,-<>-~]"  # without anything encoded
 _usual_of_mail = re.compile(
-    rb"(?: (?:SIZE=[0-9]{1,20}|BODY=(?:7BIT|8BITMIME)|SMTPUTF8|RET=(?:FULL|HDRS)|ENVID=" + _XTEXT + rb"{1,100}))++"
+    rb"(?: (?:SIZE=[0-9]{1,20}|BODY=(?:7BIT|8BITMIME)|SMTPUTF8|RET=(?:FULL|HDRS)|ENVID=" + _XTEXT + rb"{1,100}))+"
 ).fullmatch
 _usual_of_rcpt = re.compile(
-    rb"(?: (?:NOTIFY=(?:NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY))*+)"
-    rb"|ORCPT=[A-Za-z0-9-]++;" + _XTEXT + rb"++))++"
+    rb"(?: (?:NOTIFY=(?:NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY))*)"
+    rb"|ORCPT=[A-Za-z0-9-]+;" + _XTEXT + rb"+))+"
 ).fullmatch
 _MOST_PARAMETERS = 500
 """Octets of parameters for which no limit of the grammar has to be looked at."""
-_rcpts = re.compile(rb"RCPT TO:<([^>]++)>([^\r]*+)\r\n").findall
+_rcpts = re.compile(rb"RCPT TO:<([^>]+)>([^\r]*)\r\n").findall
 _first = re.compile(COMMANDS + DATA).match
 # All in one search: each CR that is not followed by LF and something else than a dot, which is wherever something
 # begins, ends or is odd; and where it is the end of a message, the envelope behind it. A pattern with a fixed first
-# octet is searched for by memchr. Possessive, so that nothing is tried twice.
-_marks = re.compile(rb"\r(?!\n[^.])(?:\n\.\r\n(?:" + COMMANDS + DATA + rb")?+)?+").finditer
-_lines = re.compile(rb"(?s:.{0,%d}\n)*+" % (MAX_TEXT_LINE + 1)).match
+# octet is searched for by memchr.
+_marks = re.compile(rb"\r(?!\n[^.])(?:\n\.\r\n(?:" + COMMANDS + DATA + rb")?)?").finditer
+_lines = re.compile(rb"(?s:.{0,%d}\n)*" % (MAX_TEXT_LINE + 1)).match
 
 
 class Facts:
