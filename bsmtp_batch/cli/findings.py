@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bsmtp_batch.cli.words import socket_directory
+
 if TYPE_CHECKING:
     from bsmtp_batch.config import Peer, Settings
 
@@ -38,6 +40,7 @@ def of(settings: Settings) -> Iterator[Finding]:
     yield from _spool(settings.node.spool)
     yield from _groups(settings.node.spool)
     yield from _routes(settings)
+    yield from _sockets(settings)
 
 
 # --- what is not promised ---------------------------------------------------------------------------------------------
@@ -321,3 +324,15 @@ def _routes(settings: Settings) -> Iterator[Finding]:
                     f"{name} is no route here: its batches can be pulled, and nothing can be pushed",
                     f"bsmtp-batch route add {name}, if mail for it is to leave from here",
                 )
+
+
+def _sockets(settings: Settings) -> Iterator[Finding]:
+    """A warning only: the directory may be made with the daemon, and go with it."""
+    for where in settings.serve.lmtp:
+        directory = os.path.dirname(where.removeprefix("unix:"))
+        if where.startswith("unix:") and not os.path.isdir(directory):
+            yield Finding(
+                ("serve", "lmtp"),
+                f"there is no directory {directory} now, and without it serve cannot listen at {where}",
+                socket_directory(directory),
+            )

@@ -10,6 +10,7 @@ import os
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
+from bsmtp_batch.cli.words import socket_directory
 from bsmtp_batch.edge.listening import Socket, UnixListener, listening, without_detail
 from bsmtp_batch.edge.log import tell
 from bsmtp_batch.edge.user import user_name
@@ -98,10 +99,7 @@ def _advice(where: str, error: OSError) -> str:
     """What somebody does about it whose daemon cannot listen at ``where``."""
     directory = os.path.dirname(where.removeprefix("unix:"))
     if error.errno == errno.ENOENT:
-        return (
-            f"install -d -o bsmtp-batch -g bsmtp-batch -m 755 {directory}, after each boot where it lies below /run;"
-            " contrib/systemd/bsmtp-batch-serve.service makes /run/bsmtp-batch by itself"
-        )
+        return socket_directory(directory)
     if error.errno == errno.EADDRINUSE:
         return "see who has it: ss -lxntp"
     if error.errno == errno.EACCES and where.startswith("unix:"):

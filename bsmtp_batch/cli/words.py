@@ -1,4 +1,4 @@
-"""Numbers as people read them, and the exit code that several outcomes come to."""
+"""Numbers as people read them, advice that is given in two places, and the exit code that several outcomes come to."""
 
 from __future__ import annotations
 
@@ -42,3 +42,11 @@ def age(when: float | None, now: float) -> str:
 def moment(when: float | None) -> str | None:
     """``when`` (seconds since 1970) as RFC 3339 in UTC, for programs; None stays None."""
     return None if when is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
+
+
+def socket_directory(path: str) -> str:
+    """What to do about a directory of sockets that is not there."""
+    return (
+        f"install -d -o bsmtp-batch -g bsmtp-batch -m 755 {path}, after each boot where it lies below /run;"
+        " contrib/systemd/bsmtp-batch-serve.service makes /run/bsmtp-batch by itself"
+    )

@@ -111,6 +111,7 @@ def test_faults_stand_on_lines_of_their_own_for_every_command(tmp_path, capsys):
         ('[node]\nallowed_signers = "{keys}/signers"\n[peer.x]\nurl = "dir:/m"', "3:1", "without one is taken", "set"),
         ('[route."b.example"]\nkeep = 1', "1:1", "no such route", "bsmtp-batch route add b.example"),
         ('[serve]\nlmtp_route = "b.example"', "2:1", "stays with the MTA", "bsmtp-batch route add b.example"),
+        ('[serve]\nlmtp = ["unix:/nowhere/lmtp"]', "2:1", "no directory /nowhere now", "install -d -o bsmtp-batch"),
         ('[peer.x]\nurl = "dir:/m"\nroutes = ["b.example"]', "3:1", "b.example is no route here", "route add"),
     ],
 )
