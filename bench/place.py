@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from support import debian
 from support.spooldir import make_installation, make_route
 
@@ -157,11 +158,13 @@ def aiosmtpd_python(place: Place) -> str:
     home = debian.cache() / "bench" / f"aiosmtpd-{_version(place.python)}"
     python = str(home / "bin" / "python")
     try:
-        if not (home / "complete").exists():
-            shutil.rmtree(home, ignore_errors=True)
-            _checked([place.python, "-m", "venv", str(home)])
-            _pip(python, AIOSMTPD)
-            (home / "complete").touch()
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{home}.lock"):  # several tests may want it at the same moment
+            if not (home / "complete").exists():
+                shutil.rmtree(home, ignore_errors=True)
+                _checked([place.python, "-m", "venv", str(home)])
+                _pip(python, AIOSMTPD)
+                (home / "complete").touch()
     except RuntimeError as why:
         raise Missing(f"{AIOSMTPD} could not be fetched: {str(why).strip().splitlines()[-1]}") from None
     return python

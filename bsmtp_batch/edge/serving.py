@@ -146,7 +146,9 @@ class Line(asyncio.Protocol):
 
     def close(self) -> None:
         """End the connection; never raises."""
-        if self._transport is not None:
+        # Never twice: the TLS transport of Python 3.11.2 (Debian 12) forgets what it stands on, and then cannot be
+        # asked or aborted any more.
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
 
     def abort(self) -> None:

@@ -85,11 +85,11 @@ class Daemon:
         except Exception as error:  # noqa: BLE001 - one session must not end the others, and must be told of
             self._tell(f"serve: a session from {address} ended by a fault of ours: {error!r}")
         finally:
-            line.abort()
             self._drivers.discard(driver)
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]
+            line.abort()  # last: whatever the event loop makes of it, the place is free again
 
     async def _end_sessions(self) -> None:
         """Let sessions end by themselves for a moment, then end them: what was not answered stays where it is."""

@@ -15,7 +15,7 @@ import pytest
 from courier.conformance import HUB_ROUTE, Conformance, Link, arrived, codes, sealed
 from support import relay as relays
 from support.batches import manifests, transactions
-from support.debian import Unavailable, root, tool
+from support.debian import Unavailable, need, root, tool
 from support.fragments import tree
 from support.relay import Relay
 
@@ -38,7 +38,7 @@ def rrsync(sshd, tmp_path_factory):
     try:
         script = Path(RRSYNC) if os.path.exists(RRSYNC) else root("rsync") / RRSYNC[1:]
     except Unavailable as missing:
-        pytest.skip(f"rrsync: {missing}")
+        need(f"rrsync: {missing}")
     made = tmp_path_factory.mktemp("rrsync") / "rrsync"
     text = script.read_text()
     assert "RSYNC = '/usr/bin/rsync'" in text

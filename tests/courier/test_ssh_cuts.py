@@ -236,7 +236,8 @@ def assert_ledgers_agree(pair: Pair) -> None:
 
 
 def assert_contacts_recorded(pair: Pair, roads: list[Road]) -> None:
-    """Every contact stands in the ledgers of both ends, but for processes that were killed."""
+    """Every contact stands in the ledgers of both ends, but for processes that were killed. (The far one may have been
+    hit when it had written that down and was about to end.)"""
     near, far = contacts(pair.site), contacts(pair.hub)
     for road in roads:
         mine = [c for c in near if c.direction == road.verb]
@@ -245,4 +246,4 @@ def assert_contacts_recorded(pair: Pair, roads: list[Road]) -> None:
     conversations = sum(road.asked.read_text().split("\n").count("receive") for road in roads)
     served = [c for c in far if not c.result.startswith("refused: ")]
     assert {(c.peer, c.direction) for c in far} == {(SITE, "receive")}
-    assert len(served) == conversations - sum(road.killed["far"] for road in roads)
+    assert 0 <= conversations - len(served) <= sum(road.killed["far"] for road in roads)

@@ -10,12 +10,12 @@ from typing import Protocol
 import pytest
 from support.box import Box
 from support.corpus import Mail
-from support.debian import Unavailable, need
 from support.exim import exim_box
 from support.mailcheck import Parcel
 from support.postfix import RECORDER, Postfix, Recorder, inject, postfix_box
 from support.sendmail import PORT as SENDMAIL_PORT
 from support.sendmail import PROGRAM, Sendmail
+from support.servers import running
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("etrn")]
 
@@ -119,15 +119,6 @@ class EximProvider:
 
 def letter(domain: str) -> Mail:
     return Mail(1, "", "a@world.example", (f"b@{domain}",), b"Subject: waiting\n\nstill\n")
-
-
-def running(make: type[PostfixProvider] | type[SendmailProvider] | type[EximProvider]) -> Iterator[Provider]:
-    try:
-        rig = make()
-    except Unavailable as missing:
-        need(str(missing))
-    yield rig
-    rig.close()
 
 
 @pytest.fixture

@@ -3,48 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from support.certificates import server_context, trusting
 from support.corpus import Mail
-from support.debian import Unavailable, need
 from support.exim_odmr import ODMR, SECRET, USER, OdmrCustomer, OdmrProvider
 from support.mailcheck import Parcel, assert_arrived
 from support.odmr_raw import Script, Wire, log_in, provide, receive
+from support.servers import made, running
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("exim-odmr")]
-Rig = TypeVar("Rig")
 FIRST, SECOND = (
     Mail(900 + n, "", "a@world.example", (f"b@{domain}",), b"Subject: short\n\nhere\n")
     for n, domain in enumerate(("aurora.example", "second.example"))
 )
 
 
-def made(make: Callable[[], Rig]) -> Rig:
-    try:
-        return make()
-    except Unavailable as missing:
-        need(str(missing))
-
-
 @pytest.fixture
 def provider() -> Iterator[OdmrProvider]:
     """A provider with an empty queue."""
-    rig = made(OdmrProvider)
-    yield rig
-    rig.close()
+    yield from running(OdmrProvider)
 
 
 @pytest.fixture(scope="module")
 def customer() -> Iterator[OdmrCustomer]:
     """A customer."""
-    rig = made(OdmrCustomer)
-    yield rig
-    rig.close()
+    yield from running(OdmrCustomer)
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from support.certificates import server_context
 from support.corpus import Mail
-from support.debian import Unavailable, need
 from support.fetchmail import ODMR, SECRET, USER, Fetchmail
 from support.mailcheck import assert_arrived
 from support.odmr_raw import Script, provide
+from support.servers import running
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("fetchmail")]
 GOOD = Script(USER, SECRET)
@@ -22,12 +22,7 @@ GOOD = Script(USER, SECRET)
 @pytest.fixture(scope="module")
 def fetchmail() -> Iterator[Fetchmail]:
     """fetchmail with a recorder as its mail server."""
-    try:
-        rig = Fetchmail()
-    except Unavailable as missing:
-        need(str(missing))
-    yield rig
-    rig.close()
+    yield from running(Fetchmail)
 
 
 def poll(fetchmail: Fetchmail, script: Script, mails: list[Mail], code: int) -> list[bytes]:

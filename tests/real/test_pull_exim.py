@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import pytest
 from support.box import OWNER, SPOOL
 from support.corpus import Mail
-from support.debian import Unavailable, need
 from support.exim_odmr import CERTIFICATE, DOMAINS, ODMR, SECRET, USER, OdmrProvider
 from support.mailcheck import Parcel, assert_arrived, read_batch
+from support.servers import running
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("exim-odmr")]
 PEER = f"odmr://{USER}@127.0.0.1:{ODMR}/"
@@ -28,14 +28,10 @@ SECONDS = 100
 @pytest.fixture
 def provider(request: pytest.FixtureRequest) -> Iterator[OdmrProvider]:
     """A provider with an empty queue, and beside it a customer who knows the password."""
-    try:
-        rig = OdmrProvider(tls=request.param)
-    except Unavailable as missing:
-        need(str(missing))
-    rig.box.write(SECRET_FILE, SECRET + "\n", 0o600)
-    rig.box.run("chown", OWNER, SECRET_FILE)
-    yield rig
-    rig.close()
+    for rig in running(lambda: OdmrProvider(tls=request.param)):
+        rig.box.write(SECRET_FILE, SECRET + "\n", 0o600)
+        rig.box.run("chown", OWNER, SECRET_FILE)
+        yield rig
 
 
 def kept_as_they_are(mails: list[Mail]) -> list[Mail]:

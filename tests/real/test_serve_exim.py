@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from support.boxed_hub import CLEAR, BoxedHub
 from support.corpus import DOMAIN, Mail
-from support.debian import Unavailable, need
 from support.exim_odmr import OdmrCustomer
 from support.mailcheck import assert_arrived
+from support.servers import running
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("exim-odmr")]
 
@@ -17,22 +17,17 @@ pytestmark = [pytest.mark.real, pytest.mark.xdist_group("exim-odmr")]
 @pytest.fixture(scope="module", params=[False, True], ids=["clear", "tls"])
 def customer(request: pytest.FixtureRequest) -> Iterator[OdmrCustomer]:
     """Exim; with TLS it insists on STARTTLS."""
-    try:
-        rig = OdmrCustomer(tls=request.param)
-    except Unavailable as missing:
-        need(str(missing))
-    yield rig
-    rig.close()
+    yield from running(lambda: OdmrCustomer(tls=request.param))
 
 
 @pytest.fixture(scope="module")
 def hub(customer: OdmrCustomer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BoxedHub]:
     """The daemon; Exim knows its account there."""
-    running = BoxedHub(customer.box, tmp_path_factory.mktemp("hub"))
-    customer.secret = running.secret
-    yield running
-    running.close()
-    assert "fault of ours" not in running.log()
+    started = BoxedHub(customer.box, tmp_path_factory.mktemp("hub"))
+    customer.secret = started.secret
+    yield started
+    started.close()
+    assert "fault of ours" not in started.log()
 
 
 def test_it_takes_everything_that_waits(customer: OdmrCustomer, hub: BoxedHub, mails: list[Mail]) -> None:

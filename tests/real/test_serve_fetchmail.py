@@ -12,9 +12,9 @@ import pytest
 from support.box import ENVIRONMENT, SPOOL
 from support.boxed_hub import CLEAR, SECURE, BoxedHub
 from support.corpus import DOMAIN, Mail
-from support.debian import Unavailable, need
 from support.fetchmail import Fetchmail
 from support.mailcheck import assert_arrived, assert_content, read_batch
+from support.servers import running
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("fetchmail")]
 
@@ -22,22 +22,17 @@ pytestmark = [pytest.mark.real, pytest.mark.xdist_group("fetchmail")]
 @pytest.fixture(scope="module")
 def fetchmail() -> Iterator[Fetchmail]:
     """fetchmail with a recorder as its mail server."""
-    try:
-        rig = Fetchmail()
-    except Unavailable as missing:
-        need(str(missing))
-    yield rig
-    rig.close()
+    yield from running(Fetchmail)
 
 
 @pytest.fixture(scope="module")
 def hub(fetchmail: Fetchmail, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BoxedHub]:
     """The daemon; fetchmail knows its account there."""
-    running = BoxedHub(fetchmail.box, tmp_path_factory.mktemp("hub"))
-    fetchmail.secret = running.secret
-    yield running
-    running.close()
-    assert "fault of ours" not in running.log()
+    started = BoxedHub(fetchmail.box, tmp_path_factory.mktemp("hub"))
+    fetchmail.secret = started.secret
+    yield started
+    started.close()
+    assert "fault of ours" not in started.log()
 
 
 @pytest.mark.parametrize(("tls", "some"), [(False, slice(0, 100)), (True, slice(100, 200))])

@@ -9,9 +9,9 @@ from contextlib import closing
 
 import pytest
 from support.box import SPOOL
-from support.debian import Unavailable, need
 from support.flood import Flood, Letter, assert_all_there, letters
 from support.postfix_lmtp import PORT, LmtpHub
+from support.servers import running
 
 pytestmark = [pytest.mark.real, pytest.mark.xdist_group("lmtp"), pytest.mark.timeout(400)]
 
@@ -27,13 +27,9 @@ server does not know it."""
 
 @pytest.fixture
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LmtpHub]:
-    try:
-        running = LmtpHub(tmp_path_factory.mktemp("thousand"))
-    except Unavailable as missing:
-        need(str(missing))
-    running.box.batch("route", "add", *DOMAINS)
-    yield running
-    running.close()
+    for started in running(lambda: LmtpHub(tmp_path_factory.mktemp("thousand"))):
+        started.box.batch("route", "add", *DOMAINS)
+        yield started
 
 
 class Deliveries:

@@ -15,11 +15,16 @@ class Closing(Protocol):
 Server = TypeVar("Server", bound=Closing)
 
 
-def running(make: Callable[[], Server]) -> Iterator[Server]:
-    """Start a server for a fixture, and stop it afterwards."""
+def made(make: Callable[[], Server]) -> Server:
+    """A server that the caller stops."""
     try:
-        server = make()
+        return make()
     except Unavailable as missing:
         need(str(missing))
+
+
+def running(make: Callable[[], Server]) -> Iterator[Server]:
+    """Start a server for a fixture, and stop it afterwards."""
+    server = made(make)
     yield server
     server.close()
