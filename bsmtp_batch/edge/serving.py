@@ -40,7 +40,14 @@ class Line(asyncio.Protocol):
         """See ``asyncio.Protocol``; again when TLS has begun."""
         self._transport = cast("asyncio.Transport", transport)
         if not self.made.done():
-            self._transport.pause_reading()
+            # Not at once: in Python 3.11.2 (Debian 12) the loop begins to read behind this call, paused or not, and
+            # what came in the clear behind STARTTLS would be here. Behind this round it has begun, and read nothing.
+            self._loop.call_soon(self._hold)
+
+    def _hold(self) -> None:
+        """Read nothing until somebody asks."""
+        self.transport.pause_reading()
+        if not self.made.done():
             self.made.set_result(None)
 
     def data_received(self, data: bytes) -> None:
