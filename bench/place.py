@@ -168,7 +168,7 @@ def aiosmtpd_python(place: Place) -> str:
                 _checked([place.python, "-m", "venv", str(home)])
                 _pip(python, AIOSMTPD)
                 (home / "complete").touch()
-            except RuntimeError as why:  # once is no reason to go without: both steps were seen to fail and then work
+            except RuntimeError as why:  # seen to fail once, and then to work
                 reasons.append(str(why).strip().splitlines()[-1])
                 if len(reasons) == ATTEMPTS:
                     raise Missing(f"{AIOSMTPD} could not be fetched: {'; '.join(reasons)}") from None
