@@ -36,13 +36,17 @@ class RecordingServer:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._acceptor.join()
         self._listener.close()
-        self.settle()
+        self._join()
 
     def settle(self) -> None:
         """Wait until every conversation so far has ended, so that nothing of a dead client is still on its way."""
-        for thread in self._threads:
-            thread.join()
-        self._threads.clear()
+        with socket.create_connection(self._listener.getsockname()) as last:
+            last.recv(1)  # greeted: whoever connected before us was accepted before us
+        self._join()
+
+    def _join(self) -> None:
+        while self._threads:
+            self._threads.pop().join()
 
     def _accept(self) -> None:
         while True:
@@ -51,8 +55,8 @@ class RecordingServer:
             except OSError:
                 return
             thread = threading.Thread(target=self._converse, args=(connection,))
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)  # started by now: who settles meanwhile may wait for it
 
     def _converse(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as lines:
