@@ -21,7 +21,7 @@ __all__ = ["Event", "Fault", "Limits", "Message", "Reader", "Severity", "Summary
 _BOM = b"\xef\xbb\xbf"
 _PATIENCE = 1 << 14
 """Octets of a piece that is worth waiting behind: smaller ones are taken in as they come."""
-HOLD = 1 << 17
+HOLD = 1 << 15
 """Octets that wait for the end of their message, so that it can be looked at as a whole; larger ones stream by."""
 
 

@@ -4,9 +4,9 @@ Nearly every octet of nearly every batch can be read in one way only, and that i
 over large pieces. What is here takes messages only while all of that holds, and otherwise leaves them to the reader,
 which goes through them command by command. It never refuses anything: what it does not like is where it stops.
 
-Without its CRLFs there is neither CR nor LF in it: then there is no other line end. There is no NUL. From each line end
-the next is at most a usual line away: then no line is long. Each dot behind a line end is followed by another, or ends
-the message. (Which way of counting is quick depends on how Python was compiled; pairs are, where it was done well.)
+Without its CRs, and with one put before each LF, it is what it was: then there is no other line end. There is no NUL.
+From each line end the next is at most a usual line away: then no line is long. Each dot behind a line end is followed
+by another, or ends the message.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ _usual_of_rcpt = re.compile(
     rb"(?: (?:NOTIFY=(?:NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY))*)"
     rb"|ORCPT=[A-Za-z0-9-]+;" + _XTEXT + rb"+))+"
 ).fullmatch
+_PART = 1 << 16
+"""Octets that are taken apart at a time: small enough for the memory of it to be used again and again."""
 _MOST_PARAMETERS = 500
 """Octets of parameters for which no limit of the grammar has to be looked at."""
 _rcpts = re.compile(rb"RCPT TO:<([^>]+)>([^\r]*)\r\n").findall
@@ -77,8 +79,7 @@ class Facts:
     def paired(self) -> bool:
         """Whether CR and LF come in pairs only; the other half of a CR at the very end is still to come."""
         if self._paired is None:
-            without = self.buffer.replace(CRLF, b"").removesuffix(b"\r" if self.buffer.endswith(b"\r") else b"")
-            self._paired = b"\n" not in without and b"\r" not in without
+            self._paired = _lines_of(self.buffer.removesuffix(b"\r")) is not None
         return self._paired
 
     def sure(self, pos: int) -> int:
@@ -147,12 +148,29 @@ def text_piece(buffer: bytes, pos: int) -> Piece | None:
             return None
         dots -= last + 2 == end  # that line is not finished, and comes with the next piece
     piece = buffer[pos:end]
-    without = piece.replace(CRLF, b"")
-    if b"\n" in without or b"\r" in without or b"\0" in without:
+    lines = _lines_of(piece)
+    if lines is None or b"\0" in piece:
         return None
     found = _lines(piece)
-    lines = (len(piece) - len(without)) // 2
     return Piece(end, ended, lines, dots) if found and found.end() == len(piece) else None
+
+
+def _lines_of(data: bytes) -> int | None:
+    """How many line ends ``data`` has; None where CR and LF do not come in pairs only.
+
+    Taken out and put in again, they are where they were. Single octets are found by memchr, whatever compiled Python;
+    how quick a count or a search for pairs is depends on that.
+    """
+    lines = at = 0
+    while at < len(data):
+        end = at + _PART
+        part = data[at : end + data.startswith(b"\r", end - 1)]
+        bare = part.replace(b"\r", b"")
+        if bare.replace(b"\n", CRLF) != part:
+            return None
+        lines += len(part) - len(bare)
+        at += len(part)
+    return lines
 
 
 class Skim:
@@ -181,6 +199,9 @@ class Skim:
         buffer, sure = self._facts.buffer, -1
         first = _first(buffer, self.pos)
         if first is None:
+            return
+        if buffer.find(MARK, first.end()) < 0:  # the beginning of a large one, with a mark for each of its lines
+            self.waits = True
             return
         envelope, text, dots = first.groups(), first.end() + 2, 0
         for mark in _marks(buffer, text - 2):
