@@ -7,9 +7,8 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
-import time
+import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +21,7 @@ _ANSWERS = 8192
 _QUICK: int | None = getattr(socket, "TCP_QUICKACK", None)
 """Linux' name for it; where there is none, things are slower."""
 FILE_CHUNK = 1 << 20
-"""Octets of a file that are given to the system at a time; the time allowed is for each of them."""
+"""Octets of a file that are given to the system at a time."""
 
 
 class Channel(Protocol):
@@ -69,22 +68,23 @@ class SocketChannel:
     def send_file(self, fd: int, offset: int, size: int, seconds: float) -> None:
         """Hand over ``size`` octets of the open file ``fd`` from ``offset`` on; the system copies them, we do not.
 
-        As :meth:`send` otherwise, with ``seconds`` for each :data:`FILE_CHUNK`. ``EOFError`` when the file ends first.
-        Only on a channel that is :attr:`plain`.
+        As :meth:`send` otherwise, with ``seconds`` for whatever the far side takes next. ``EOFError`` when the file
+        ends first. Only on a channel that is :attr:`plain`.
         """
-        self._socket.setblocking(False)
-        end, place = offset + size, self._socket.fileno()
-        until = time.monotonic() + seconds
+        connected = self._socket
+        # The system waits, and wakes us when a piece is out: whoever is told of each bit of room, in a thread among
+        # others, spends more on taking turns than the copying costs.
+        connected.setblocking(True)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
+        end, place = offset + size, connected.fileno()
         while offset < end:
             try:
                 taken = os.sendfile(place, fd, offset, min(FILE_CHUNK, end - offset))
             except BlockingIOError:
-                _wait_writable(place, until)
-                continue
+                raise TimeoutError("timed out") from None
             if not taken:
                 raise EOFError("the file became shorter while it was sent")
             offset += taken
-            until = time.monotonic() + seconds
 
     # -- for whoever serves many of them in one thread -----------------------------------------------------------
 
@@ -135,12 +135,10 @@ class SocketChannel:
         self._socket.close()
 
 
-def _wait_writable(fd: int, until: float) -> None:
-    """Raises ``TimeoutError`` when the time has come."""
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
-        raise TimeoutError("timed out")
+def _timeval(seconds: float) -> bytes:
+    """As the system's ``struct timeval``; never 0, which would be for ever."""
+    whole = int(seconds)
+    return struct.pack("@ll", whole, max(1, int((seconds - whole) * 1e6)))
 
 
 def addresses_of(host: str, port: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
@@ -34,6 +35,58 @@ def test_silence_is_a_timeout(pair):
 def test_a_far_side_that_does_not_read_is_a_timeout(pair):
     with pytest.raises(TimeoutError):
         pair[0].send(b"x" * 10_000_000, 0.05)
+
+
+def test_a_file_goes_out_whole_also_to_a_slow_reader(pair, tmp_path):
+    channel, theirs = pair
+    octets = bytes(range(256)) * 8192
+    (tmp_path / "file").write_bytes(octets)
+    came = []
+
+    def read():
+        while piece := theirs.recv(50_000):
+            came.append(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with (tmp_path / "file").open("rb") as file:
+        channel.send_file(file.fileno(), 3, len(octets) - 5, 20)
+    channel.cut()
+    reader.join()
+    assert b"".join(came) == octets[3:-2]
+
+
+def test_a_far_side_that_does_not_read_a_file_is_a_timeout(pair, tmp_path):
+    (tmp_path / "file").write_bytes(b"x" * 10_000_000)
+    with (tmp_path / "file").open("rb") as file, pytest.raises(TimeoutError):
+        pair[0].send_file(file.fileno(), 0, 10_000_000, 0.05)
+
+
+def test_a_file_that_became_shorter_is_told_and_not_waited_for(pair, tmp_path):
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    with (tmp_path / "file").open("rb") as file, pytest.raises(EOFError):
+        pair[0].send_file(file.fileno(), 0, 101, 20)
+
+
+def test_a_cut_ends_the_sending_of_a_file_in_another_thread(pair, tmp_path):
+    """An import that is interrupted would otherwise wait for as long as the far side may be silent."""
+    channel, theirs = pair
+    (tmp_path / "file").write_bytes(b"x" * 10_000_000)
+    ended = []
+
+    def send():
+        with (tmp_path / "file").open("rb") as file:
+            try:
+                channel.send_file(file.fileno(), 0, 10_000_000, 60)
+            except OSError as error:
+                ended.append(error)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert theirs.recv(1)  # it is at it
+    channel.cut()
+    sender.join(20)
+    assert [type(error) for error in ended] == [BrokenPipeError]
 
 
 def test_the_end_of_the_far_side_is_told(pair):
