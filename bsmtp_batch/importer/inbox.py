@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from bsmtp_batch.spool import durable, listing, locks, names, routes
+from bsmtp_batch.spool import durable, listing, locks, names
+from bsmtp_batch.spool.directories import make_directories
 from bsmtp_batch.spool.listing import Odd
 from bsmtp_batch.spool.store import MANIFEST, SIGNATURE, Spool
 
@@ -102,5 +103,5 @@ def lock(spool: str, sha256: str) -> AbstractContextManager[None]:
     two importers could hold two files of one name.
     """
     directory = "/".join((spool, names.IN, LOCKS))
-    routes.make_directories(directory, spool)
+    make_directories(directory, spool)
     return locks.held(f"{directory}/{sha256[:2]}", who="another import of this batch")

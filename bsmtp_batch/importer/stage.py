@@ -22,7 +22,8 @@ from bsmtp_batch.ledger import Ledger
 from bsmtp_batch.replay import aside
 from bsmtp_batch.replay.engine import Engine
 from bsmtp_batch.replay.examine import Examined, examine, stamp_of
-from bsmtp_batch.spool import listing, names, routes
+from bsmtp_batch.spool import listing, names
+from bsmtp_batch.spool.directories import DISK, make_directories
 from bsmtp_batch.spool.listing import Odd, read_small
 from bsmtp_batch.spool.store import MANIFEST, SIGNATURE, SIGNATURE_CAP
 
@@ -137,9 +138,9 @@ def _prepare(options: Options) -> None:
     if options.dry_run:
         return
     try:
-        routes.make_directories(f"{options.spool}/{names.IN}", options.spool)
+        make_directories(f"{options.spool}/{names.IN}", options.spool)
     except OSError as error:
-        if error.errno in routes.DISK:
+        if error.errno in DISK:
             raise  # the disk, not the configuration: a later run may find it mended
         raise Setting(
             f"the spool {options.spool} cannot be used: {error.strerror}",

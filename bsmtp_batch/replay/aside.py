@@ -14,7 +14,8 @@ from typing import BinaryIO
 from bsmtp_batch.batch.events import Message
 from bsmtp_batch.batch.file import BatchFile
 from bsmtp_batch.batch.writer import END, QUIT, greeting, transaction
-from bsmtp_batch.spool import durable, names, routes
+from bsmtp_batch.spool import durable, names
+from bsmtp_batch.spool.directories import make_directories
 from bsmtp_batch.spool.store import REASON
 
 CHUNK = 1 << 20
@@ -24,7 +25,7 @@ def make_origin(spool: str, origin: str) -> str:
     """The directory of ``origin`` in ``spool``, made with what belongs into it where that is missing. ``OSError``."""
     path = "/".join((spool, names.IN, origin))
     for directory in names.IN_DIRECTORIES:
-        routes.make_directories(f"{path}/{directory}", spool)
+        make_directories(f"{path}/{directory}", spool)
     return path
 
 

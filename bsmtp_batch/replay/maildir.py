@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable
 
 from bsmtp_batch.replay.contract import Job, Kind, NextJob, Result, Unreachable, Verdict, nothing_next
-from bsmtp_batch.spool import durable, routes
+from bsmtp_batch.spool import durable
+from bsmtp_batch.spool.directories import make_directories
 
 
 class MaildirTarget:
@@ -28,7 +29,7 @@ class MaildirTarget:
         """See :class:`~bsmtp_batch.replay.contract.Target`."""
         try:
             for directory in ("tmp", "new", "cur"):
-                routes.make_directories(f"{self._path}/{directory}", self._path)
+                make_directories(f"{self._path}/{directory}", self._path)
             # A message that is there will count as delivered. The run that put it there may have been stopped before
             # its name was durable.
             for directory in ("new", "cur"):

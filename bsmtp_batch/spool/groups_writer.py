@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from bsmtp_batch.spool import durable, names
+from bsmtp_batch.spool.directories import make_directories
 from bsmtp_batch.spool.groups_file import (
     FAILED,
     GROUPS,
@@ -21,7 +22,6 @@ from bsmtp_batch.spool.groups_file import (
     padded,
 )
 from bsmtp_batch.spool.names import Limits
-from bsmtp_batch.spool.routes import make_directories
 
 LARGEST = 32 << 20
 """Octets after which a group file is left and another one begun: draining one needs that much room, and the reserve

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 
 from bsmtp_batch.errors import Later
-from bsmtp_batch.spool import durable, listing, locks, names, routes
+from bsmtp_batch.spool import durable, listing, locks, names
+from bsmtp_batch.spool.directories import make_directories
 from bsmtp_batch.spool.listing import Entry, open_regular
 from bsmtp_batch.spool.sequences import Sequences
 from bsmtp_batch.spool.store import MANIFEST, REASON, SIGNATURE, SMALL_CAP
@@ -43,7 +44,7 @@ class Inbox:
         """Make the directories that are missing, durably. Raises ``OSError``."""
         if not all(os.path.isdir(self.at(directory)) for directory in names.IN_DIRECTORIES):
             for directory in names.IN_DIRECTORIES:
-                routes.make_directories(self.at(directory), self.spool)
+                make_directories(self.at(directory), self.spool)
 
     def intake(self) -> AbstractContextManager[None]:
         """Be the one that brings batches of this origin; :class:`~bsmtp_batch.spool.locks.Busy` when another does."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from dataclasses import dataclass
 
 from bsmtp_batch.errors import Setting, Usage
 from bsmtp_batch.spool import durable, listing, names, reserve
+from bsmtp_batch.spool.directories import DISK, make_directories
 from bsmtp_batch.spool.groups_drain import drain
 from bsmtp_batch.spool.groups_look import look
 from bsmtp_batch.spool.listing import Entry
@@ -23,8 +23,6 @@ reboot."""
 MAX_NAME = 128
 """Octets of the name of a new route: with number, time, node and the suffixes of unfinished files it has to fit into
 the 255 of a file name, or mail would be accepted that could never be sealed."""
-DISK = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
-"""What a disk answers that is full or broken; everything else is a matter of names and rights."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +36,6 @@ class Holding:
 
     def __bool__(self) -> bool:
         return bool(self.fragments or self.batches or self.set_aside)
-
-
-def make_directories(path: str, below: str) -> None:
-    """Make the directory ``path`` (0700) with its missing parents, each fsynced into the one above; ``below`` is where
-    the mending of half-made ones starts. Raises ``OSError``."""
-    if not os.path.isdir(path):
-        make_directories(os.path.dirname(path) or "/", below)
-        try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            if not os.path.isdir(path):
-                raise
-    if path.startswith(below):
-        durable.fsync_dir(os.path.dirname(path) or "/")
 
 
 def make_spool(spool: str) -> None:
