@@ -29,7 +29,7 @@ from bsmtp_batch.wire.command import (
     parse_rcpt,
 )
 from bsmtp_batch.wire.dots import unstuff
-from bsmtp_batch.wire.lines import MARK
+from bsmtp_batch.wire.lines import MARK, line_ends
 
 MAX_TEXT_LINE = 998
 """RFC 5321 section 4.5.3.1.6, without the line end: longer lines are kept, with a warning."""
@@ -54,8 +54,6 @@ _usual_of_rcpt = re.compile(
     rb"(?: (?:NOTIFY=(?:NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY))*)"
     rb"|ORCPT=[A-Za-z0-9-]+;" + _XTEXT + rb"+))+"
 ).fullmatch
-_PART = 1 << 16
-"""Octets that are taken apart at a time: small enough for the memory of it to be used again and again."""
 _MOST_PARAMETERS = 500
 """Octets of parameters for which no limit of the grammar has to be looked at."""
 _rcpts = re.compile(rb"RCPT TO:<([^>]+)>([^\r]*)\r\n").findall
@@ -79,7 +77,7 @@ class Facts:
     def paired(self) -> bool:
         """Whether CR and LF come in pairs only; the other half of a CR at the very end is still to come."""
         if self._paired is None:
-            self._paired = _lines_of(self.buffer.removesuffix(b"\r")) is not None
+            self._paired = line_ends(self.buffer.removesuffix(b"\r")) is not None
         return self._paired
 
     def sure(self, pos: int) -> int:
@@ -148,29 +146,11 @@ def text_piece(buffer: bytes, pos: int) -> Piece | None:
             return None
         dots -= last + 2 == end  # that line is not finished, and comes with the next piece
     piece = buffer[pos:end]
-    lines = _lines_of(piece)
+    lines = line_ends(piece)
     if lines is None or b"\0" in piece:
         return None
     found = _lines(piece)
     return Piece(end, ended, lines, dots) if found and found.end() == len(piece) else None
-
-
-def _lines_of(data: bytes) -> int | None:
-    """How many line ends ``data`` has; None where CR and LF do not come in pairs only.
-
-    Taken out and put in again, they are where they were. Single octets are found by memchr, whatever compiled Python;
-    how quick a count or a search for pairs is depends on that.
-    """
-    lines = at = 0
-    while at < len(data):
-        end = at + _PART
-        part = data[at : end + data.startswith(b"\r", end - 1)]
-        bare = part.replace(b"\r", b"")
-        if bare.replace(b"\n", CRLF) != part:
-            return None
-        lines += len(part) - len(bare)
-        at += len(part)
-    return lines
 
 
 class Skim:

@@ -1,16 +1,15 @@
 """The text of a message as it came over the wire, made into the one form that batches have (``wire/dots.py``).
 
-Nearly all text is in that form already, and to see that costs a small part of making it anew. (Of all that tells which
-line ends there are, the decoder of universal newlines is the quickest: it looks at each octet once.)
+Nearly all text is in that form already, and to see that costs a small part of making it anew.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from io import IncrementalNewlineDecoder
 
 from bsmtp_batch.wire.dots import Canonicaliser, Unstuffer
+from bsmtp_batch.wire.lines import line_ends
 
 _SINGLE_DOT = re.compile(rb"\r\n\.(?!\.)")
 LONG = 64 * 1024
@@ -26,14 +25,15 @@ def are_canonical(pieces: Sequence[bytes]) -> bool:
     """Whether ``pieces``, which together are such lines, need no change; where the cutting hides it, they seem to.
 
     They are not put together for it: fresh memory for a large text costs as much as the look at it."""
-    ends = IncrementalNewlineDecoder(None, translate=False)
     before = b"\r\n"
     for piece in pieces:
         if b"\0" in piece or _SINGLE_DOT.search(before + piece[:4]) or _SINGLE_DOT.search(piece):
             return False
-        ends.decode(piece.decode("latin-1"))
+        whole = b"\r" + piece if before.endswith(b"\r") else piece
+        if line_ends(whole.removesuffix(b"\r")) is None:
+            return False
         before = piece[-3:] if len(piece) >= 3 else (before + piece)[-3:]
-    return ends.newlines in ("\r\n", None)
+    return not before.endswith(b"\r")
 
 
 def canonical(lines: bytes) -> bytes:

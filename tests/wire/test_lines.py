@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bsmtp_batch.wire.lines import ChunkReader, DataReader, LineBuffer, LineTooLong
+from bsmtp_batch.wire import lines
+from bsmtp_batch.wire.lines import ChunkReader, DataReader, LineBuffer, LineTooLong, line_ends
 
 LIMIT = 10
 
@@ -164,3 +165,16 @@ def test_chunk_is_counted_and_what_follows_is_left() -> None:
 
 def test_empty_chunk_is_complete_at_once() -> None:
     assert ChunkReader(0).feed(b"") == (b"", b"")
+
+
+@given(
+    st.lists(st.sampled_from([b"\r\n", b"\r\n", b"\r", b"\n", b"a", b"bcd", b"\0"])).map(b"".join), st.integers(1, 9)
+)
+@example(b"a\r\n" * 70_000 + b"\n", lines._PART)
+@example(b"\n\r", 1)
+def test_a_line_end_of_another_kind_is_never_counted_as_one(data: bytes, part: int) -> None:
+    """Where a message ends could then be read in two ways."""
+    pairs = data.count(b"\r\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "_PART", part)
+        assert line_ends(data) == (pairs if data.count(b"\r") == pairs == data.count(b"\n") else None)
