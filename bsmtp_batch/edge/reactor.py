@@ -43,7 +43,10 @@ class Handler(Protocol):
 class Connection:
     """One accepted connection."""
 
-    __slots__ = ("_closing", "_gone", "_interest", "_out", "_reactor", "_reading", "_socket", "deadline", "handler")
+    __slots__ = (
+        *("_blocked", "_closing", "_gone", "_interest", "_out", "_reactor", "_reading", "_socket"),
+        *("deadline", "handler"),
+    )
 
     def __init__(self, reactor: Reactor, accepted: socket) -> None:
         accepted.setblocking(False)
@@ -51,6 +54,7 @@ class Connection:
         self._socket = accepted
         self._out = bytearray()
         self._reading = True
+        self._blocked = False  # the client has to read before more can be sent
         self._closing = self._gone = False
         self._interest = 0
         self.handler: Handler | None = None
@@ -62,22 +66,13 @@ class Connection:
         self._attend()
 
     def write(self, data: bytes) -> None:
-        """Send ``data``. While some of it waits for the client to read, nothing of his is read."""
+        """Send ``data``, behind this round of events: who is told something at once wakes up, and another who is told
+        next may find no processor. While some of it waits for the client to read, nothing of his is read."""
         if self._gone or self._closing:
             return
         if not self._out:
-            try:
-                sent = self._socket.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self.abort()
-                return
-            if sent == len(data):
-                return
-            data = data[sent:]
+            self._reactor.speaks(self)
         self._out += data
-        self._attend()
 
     def pause(self) -> None:
         """Read nothing for now."""
@@ -103,6 +98,7 @@ class Connection:
 
     def finish(self) -> None:
         """End it once all is written, for a client that has said its last word."""
+        self.flush()
         if self._out:
             self.close()
         else:
@@ -119,8 +115,7 @@ class Connection:
         """The descriptor has something to tell; called by the reactor."""
         if self._gone:
             return
-        if self._out:
-            self._flush()  # also when it is told of an error only: that is how we hear which
+        self.flush()  # also when it is told of an error only: that is how we hear which
         if mask & ~select.EPOLLOUT and self._reading and not self._gone and not self._out:
             try:
                 data = self._socket.recv(READ)
@@ -145,18 +140,22 @@ class Connection:
             assert self.handler is not None
             self.handler.expired()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send as much as the system takes of what was written; called by the reactor."""
+        if self._gone or not self._out:
+            return
         try:
             sent = self._socket.send(self._out)
         except BlockingIOError:
-            return
+            sent = 0
         except OSError:
             self.abort()
             return
         del self._out[:sent]
-        if not self._out:
-            self._shut()
+        if self._blocked != bool(self._out):
+            self._blocked = not self._blocked
             self._attend()
+        self._shut()
 
     def _shut(self) -> None:
         if self._closing and not self._out:
@@ -168,7 +167,7 @@ class Connection:
     def _attend(self) -> None:
         """Have the reactor look for what we want: with nothing wanted it looks not at all, for epoll would go on
         telling of a client that hung up."""
-        wanted = select.EPOLLOUT if self._out else select.EPOLLIN if self._reading else 0
+        wanted = select.EPOLLOUT if self._blocked else select.EPOLLIN if self._reading else 0
         wanted = 0 if self._gone else wanted
         if wanted != self._interest:
             self._interest = self._reactor.attend(self._socket, self.ready, self._interest, wanted)
@@ -192,6 +191,7 @@ class Reactor:
         self.linger = LINGER
         """Seconds that a connection that is being closed may take for it."""
         self._dropped: list[tuple[socket, Connection]] = []
+        self._speaking: list[Connection] = []
         self._calls: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._awake = threading.RLock()  # a handler of signals may call while its own thread does
@@ -221,12 +221,14 @@ class Reactor:
                     except Exception as error:  # noqa: BLE001 - one connection must not end the others
                         self._failed(ready, error)
             self._turned()
-            if self._dropped:
-                self._bury()
+            self._speak()
             now = time.monotonic()
             if now >= sweep:
                 sweep = now + self._every
                 self._sweep(now)
+                self._speak()
+            if self._dropped:
+                self._bury()
 
     def call(self, what: Callable[[], None]) -> None:
         """Have ``what`` called in the reactor's thread, from any thread; not any more behind :meth:`close`."""
@@ -278,6 +280,10 @@ class Reactor:
             self._epoll.register(number, wanted)
         return wanted
 
+    def speaks(self, connection: Connection) -> None:
+        """``connection`` has something to send behind this round."""
+        self._speaking.append(connection)
+
     def forget(self, of: socket, connection: Connection) -> None:
         """The connection is over. Its descriptor is closed behind the round: its number must not be given to another
         one while events of this round still name it."""
@@ -317,6 +323,11 @@ class Reactor:
                 self._calls.popleft()()
             except Exception as error:  # noqa: BLE001 - what others asked for is still to be done
                 self._broken(error)
+
+    def _speak(self) -> None:
+        speaking, self._speaking = self._speaking, []
+        for connection in speaking:
+            connection.flush()
 
     def _failed(self, ready: Callable[..., None], error: Exception) -> None:
         """A handler raised ``error``: its connection ends, and no other."""
