@@ -108,9 +108,17 @@ def large(place: Place) -> Iterator[Variants]:
         yield {
             "smtp-source -s 8": lambda: into_mta(mta, count, size, source(mta, message, count, 8)),
             "import": our_import(place, room, mta, batch, count, size),
+            "sha256sum, then smtp-source -s 8": _summed(mta, batch, count, size, source(mta, message, count, 8)),
             "smtp-source, 100 MB": lambda: into_mta(mta, 1, whole, source(mta, huge, 1, 1)),
             "import, 100 MB": our_import(place, room, mta, single, 1, whole),
+            "sha256sum, then smtp-source, 100 MB": _summed(mta, single, 1, whole, source(mta, huge, 1, 1)),
         }
+
+
+def _summed(mta: Mta, batch: Path, count: int, size: int, argv: list[str]) -> Callable[[], Sample]:
+    """What verification cannot be quicker than: the sum of ``batch`` is taken, and only then something is sent."""
+    words = ["sh", "-c", 'sha256sum "$0" && exec "$@"', str(batch), *argv]
+    return lambda: into_mta(mta, count, size, words)
 
 
 @contextlib.contextmanager
