@@ -226,8 +226,8 @@ class Reactor:
             if now >= sweep:
                 sweep = now + self._every
                 self._sweep(now)
+            while self._dropped or self._speaking:  # saying something may end a connection, and its end be told others
                 self._speak()
-            if self._dropped:
                 self._bury()
 
     def call(self, what: Callable[[], None]) -> None:
@@ -253,6 +253,7 @@ class Reactor:
     def close(self) -> None:
         """Let go of everything; :meth:`run` has ended."""
         self.deafen()
+        self._speak()
         for connection in list(self._connections):
             connection.abort()
         self._bury()
@@ -327,13 +328,20 @@ class Reactor:
     def _speak(self) -> None:
         speaking, self._speaking = self._speaking, []
         for connection in speaking:
-            connection.flush()
+            try:
+                connection.flush()
+            except Exception as error:  # noqa: BLE001 - the system may refuse to wait for one, and the others go on
+                self._failed(connection.flush, error)
 
     def _failed(self, ready: Callable[..., None], error: Exception) -> None:
-        """A handler raised ``error``: its connection ends, and no other."""
+        """A handler raised ``error``: its connection ends, and no other. What it has said before still goes out: a yes
+        that nobody hears brings the message once more."""
         owner = getattr(ready, "__self__", None)
         if isinstance(owner, Connection):
-            owner.abort()
+            try:
+                owner.finish()
+            except OSError:  # it would have to be waited for, and that is what was refused
+                owner.abort()
         self._broken(error)
 
     def _bury(self) -> None:

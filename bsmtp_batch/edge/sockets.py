@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -73,18 +74,23 @@ class SocketChannel:
         """
         connected = self._socket
         # The system waits, and wakes us when a piece is out: whoever is told of each bit of room, in a thread among
-        # others, spends more on taking turns than the copying costs.
+        # others, spends more on taking turns than the copying costs. It waits several times over in one call, and may
+        # squeeze in a little each time, so it is given short times, and the clock is ours.
         connected.setblocking(True)
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(seconds))
+        _set_send_timeout(connected, seconds / 16)
         end, place = offset + size, connected.fileno()
+        until = time.monotonic() + seconds
         while offset < end:
             try:
                 taken = os.sendfile(place, fd, offset, min(FILE_CHUNK, end - offset))
             except BlockingIOError:
-                raise TimeoutError("timed out") from None
+                if time.monotonic() >= until:
+                    raise TimeoutError("timed out") from None
+                continue
             if not taken:
                 raise EOFError("the file became shorter while it was sent")
             offset += taken
+            until = time.monotonic() + seconds
 
     # -- for whoever serves many of them in one thread -----------------------------------------------------------
 
@@ -135,10 +141,12 @@ class SocketChannel:
         self._socket.close()
 
 
-def _timeval(seconds: float) -> bytes:
-    """As the system's ``struct timeval``; never 0, which would be for ever."""
+def _set_send_timeout(connected: socket.socket, seconds: float) -> None:
+    """As a ``struct timeval`` of the size the system has it in; never 0, which would be for ever."""
     whole = int(seconds)
-    return struct.pack("@ll", whole, max(1, int((seconds - whole) * 1e6)))
+    known = connected.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16)
+    value = struct.pack("=qq" if len(known) == 16 else "=ii", whole, max(1, int((seconds - whole) * 1e6)))
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
 
 
 def addresses_of(host: str, port: int) -> list[str]:

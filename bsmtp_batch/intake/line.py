@@ -128,7 +128,7 @@ class Line:
 
     def abort(self) -> None:
         """A fault of ours was met in what was done for it."""
-        self._connection.abort()
+        self._connection.finish()
 
     def end(self) -> None:
         """The daemon ends: what is complete is still answered."""

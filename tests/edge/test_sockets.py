@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 
 import pytest
@@ -54,6 +55,27 @@ def test_a_file_goes_out_whole_also_to_a_slow_reader(pair, tmp_path):
     channel.cut()
     reader.join()
     assert b"".join(came) == octets[3:-2]
+
+
+def test_the_system_is_not_left_to_wait_several_times_as_long_as_is_allowed(pair, tmp_path, monkeypatch):
+    """It waits anew whenever it has squeezed in a little more, several times in one call."""
+    channel, _ = pair
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    clock = [0.0]
+    takes = [10, 0, 0, 1]
+
+    def sendfile(to, fd, offset, size):
+        whole, micro = struct.unpack("@ll", channel._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16))
+        clock[0] += 2 * (whole + micro / 1e6)
+        if taken := takes.pop(0) if takes else 0:
+            return taken
+        raise BlockingIOError
+
+    monkeypatch.setattr("bsmtp_batch.edge.sockets.os.sendfile", sendfile)
+    monkeypatch.setattr("bsmtp_batch.edge.sockets.time.monotonic", lambda: clock[0])
+    with (tmp_path / "file").open("rb") as file, pytest.raises(TimeoutError):
+        channel.send_file(file.fileno(), 0, 100, 180)
+    assert 180 <= clock[0] - 4 * 180 / 8 <= 180 * 1.25  # behind the last that was taken
 
 
 def test_a_far_side_that_does_not_read_a_file_is_a_timeout(pair, tmp_path):
