@@ -159,7 +159,8 @@ class Nodes:
         """Hand in the message of ``step`` to a server that ``start`` starts and that is told to end afterwards.
 
         Its code is that of the hand-in: 0 told yes, 75 not, unless the server was killed or ended as it never should.
-        A server that finds its settings unreadable ends with 78, and to the MTA that is a server that is not there."""
+        A server that finds its settings unreadable ends with 78, and to the MTA that is a server that is not there. So
+        is one that met its fault before it listened for our signal, and was about to end when that came."""
         message, where = self._messages[step.argv[0]], str(self.warm.scratch / "lmtp.socket")
 
         def meanwhile(pid: int) -> None:
@@ -174,7 +175,8 @@ class Nodes:
             os.kill(pid, signal.SIGTERM)
 
         ended = start(cli("serve", *self._at("hub", f'\n[serve]\nlmtp = ["unix:{where}"]\n')), meanwhile)
-        code = (0 if self.told_yes else 75) if ended.code in {0, 75, 78} else ended.code
+        ways = {0, 75, 78} if self.told_yes else {0, 75, 78, -signal.SIGTERM}
+        code = (0 if self.told_yes else 75) if ended.code in ways else ended.code
         return replace(ended, step=step, code=code)
 
     def group(self, *commits: list[Message]) -> None:
