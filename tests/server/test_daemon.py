@@ -247,7 +247,7 @@ def test_the_program_ends_a_push_with_the_message_under_way(tmp_path):
         with hub:
             assert begun.wait(20)
             hub.terminate()
-            with pytest.raises(OSError, match="refused|reset"):  # it has heard, perhaps while we were at the door
+            with pytest.raises(OSError, match=r"refused|reset"):  # it has heard, perhaps while we were at the door
                 while True:
                     dial(hub.port).close()
             go_on.set()
